@@ -1,0 +1,1 @@
+"""Clouds: the protocol that a provider implements, and the providers."""

@@ -1,0 +1,127 @@
+"""What a provider implements. It speaks of servers, jobs and outcomes, not of URLs.
+
+Every method may raise the classes of `fleet.errors.CloudError`; which of them a method raises in
+addition to ``Unavailable`` (retries are spent) and ``CloudUnusable`` is said beside it. Reads, stops and
+starts are retried inside; `reinstall` never is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fleet.core.model import Call, Identity, Image, Job, JobId, KeyPair, Server, ServerId
+
+
+@dataclass(frozen=True, slots=True)
+class ReinstallOrder:
+    """Everything the destructive call carries.
+
+    Attributes:
+        admin_password, user_data: Secret; kept out of ``repr``.
+        user_data: Before base64; at most 32 KiB (`MAX_USER_DATA`).
+        stop_first: The cloud is to stop a running server by itself. Takes away the cloud's own guard
+            against a second wipe; never set where the call may be a repeat.
+        image: For the change-OS calls, else None.
+    """
+
+    server: ServerId
+    call: Call
+    key_pair: str | None = None
+    user_id: str | None = None
+    admin_password: str | None = field(default=None, repr=False)
+    user_data: bytes | None = field(default=None, repr=False)
+    byol: bool = False
+    stop_first: bool = False
+    image: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The cloud took the call.
+
+    Attributes:
+        job: Its job's id.
+        request_id: The cloud's id of the request, or None.
+    """
+
+    job: JobId
+    request_id: str | None = None
+
+
+MAX_USER_DATA = 32 * 1024
+"""Bytes of user data before base64 (ECS API reference, field ``metadata.user_data``)."""
+
+
+class Cloud(Protocol):
+    """A cloud's servers."""
+
+    async def whoami(self) -> Identity:
+        """Log in if need be, and say as whom."""
+        ...
+
+    async def servers(self) -> list[Server]:
+        """Return every server of the project, all pages, each once, in the cloud's order."""
+        ...
+
+    async def server(self, server: ServerId) -> Server:
+        """Return one server, read now.
+
+        Raises:
+            NotFound: There is no such server (any more).
+        """
+        ...
+
+    async def stop(self, servers: Sequence[ServerId], *, force: bool) -> JobId | None:
+        """Ask for servers to be stopped, in one call; *force* cuts the power. Safe to repeat.
+
+        Give it running servers only: one that is off already may spoil the batch.
+
+        Raises:
+            Rejected, Busy: The batch was refused as a whole.
+        """
+        ...
+
+    async def start(self, servers: Sequence[ServerId]) -> JobId | None:
+        """Ask for servers to be started, in one call. Safe to repeat; as `stop`."""
+        ...
+
+    async def reinstall(self, order: ReinstallOrder, *, send_by: float, timeout_s: float) -> Accepted:
+        """Wipe one server's system disk and install it anew. The one call that must not be made twice.
+
+        Args:
+            order: What to do.
+            send_by: Reading of ``Clock.boottime`` after which it is not sent any more.
+            timeout_s: How long to wait for the answer.
+
+        Raises:
+            Unavailable: Provably not taken.
+            Rejected, Busy, NotFound: Refused, nothing happened.
+            OutcomeUnknown: It may have been taken. Look; do not ask again.
+        """
+        ...
+
+    async def job(self, job: JobId) -> Job:
+        """Return a job.
+
+        Raises:
+            NotFound: Not known: not yet, or forgotten (a day after its end), or never was.
+        """
+        ...
+
+    async def image(self, image: str) -> Image:
+        """Return an image. Raises NotFound when it does not exist or is hidden from us."""
+        ...
+
+    async def key_pair(self, name: str) -> KeyPair:
+        """Return one of our own key pairs. Raises NotFound for another user's as well."""
+        ...
+
+    def calls(self) -> Mapping[str, int]:
+        """Return how many requests were sent so far, by kind (``list``, ``show``, ``job``, …)."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
+        ...

@@ -1,0 +1,1 @@
+"""Huawei-style ECS: Huawei Cloud, Open Telekom Cloud, Flexible Engine."""

@@ -1,0 +1,64 @@
+"""The one seam for HTTP: a request, a response, and something that carries them.
+
+`fleet.cloud.ecs.transport` carries them over sockets, `fleet.cloud.simulator.transport` inside the
+process and on virtual time. A client written against this seam runs unchanged on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request.
+
+    Attributes:
+        url: Whole, with its query, already percent-encoded.
+        body: Bytes, or None.
+        timeout_s: For the whole exchange, connecting included.
+        send_by: Reading of ``Clock.boottime`` after which it must not be sent any more, or None. Checked
+            right before the first byte leaves. A request with a send-by time goes over a connection of
+            its own: a kept-alive one that the gateway has just closed would be an unknown outcome for
+            nothing.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    timeout_s: float = 30.0
+    send_by: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One HTTP response.
+
+    Attributes:
+        headers: With lower-case names.
+        body: All of it, up to the transport's limit.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport(Protocol):
+    """Carries requests. It never repeats one, never follows a redirect."""
+
+    async def send(self, request: Request) -> Response:
+        """Send *request*, return its response, whatever its status.
+
+        Raises:
+            fleet.errors.NotSent: Not one byte of it left this machine.
+            fleet.errors.OutcomeUnknown: It was sent, at least in part, and no whole answer came back.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close what is open. The transport cannot be used again."""
+        ...

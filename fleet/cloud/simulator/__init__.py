@@ -1,0 +1,1 @@
+"""The built-in cloud: a faithful ECS, in the process or over HTTP."""

@@ -1,0 +1,1 @@
+"""Values and functions. No input, no output, no clock, no randomness: compare to test."""

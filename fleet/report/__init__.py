@@ -1,0 +1,1 @@
+"""Draws what people see: progress, status, previews."""
