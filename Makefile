@@ -1,0 +1,41 @@
+# Two commands are enough: `make demo` and `make test`. Both build .venv first, if need be.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint format schema judges benchmark clean
+
+demo: $(STAMP)  ## reinstall a simulated fleet over real HTTP
+	@$(BIN)/fleet demo
+
+test: $(STAMP)  ## all tests but the long ones
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+lint: $(STAMP)  ## style, types, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schema: $(STAMP)  ## for editors: see the first line of the example plans
+	$(BIN)/fleet schema > plans/plan.schema.json
+
+judges: $(STAMP)  ## the vendor's own client against our simulator, in an environment of its own
+	$(PYTHON) -m venv .venv-judges
+	.venv-judges/bin/pip install --quiet --disable-pip-version-check -c constraints.txt huaweicloudsdkecs
+	$(BIN)/python tests/judges/run.py .venv-judges/bin/python
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("fleet needs Python 3.11 or newer; name one with `make PYTHON=python3.11 …`" if sys.version_info < (3, 11) else 0)'
+	@echo "building $(VENV)" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .venv-judges dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

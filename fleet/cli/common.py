@@ -1,0 +1,97 @@
+"""What commands share: the output option, arguments, and data on standard output."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from click.shell_completion import CompletionItem
+
+from fleet.runs import journals, state_folder
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def now() -> datetime:
+    """Return the time of day, UTC."""
+    return datetime.now(UTC)
+
+
+def output_option(function: F) -> F:
+    """Add ``-o text|json``."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        help="Text for people, JSON for pipes.",
+    )(function)
+
+
+def plan_argument(function: F) -> F:
+    """Add the plan's path."""
+    return click.argument("plan", type=click.Path(path_type=Path))(function)
+
+
+def selection_options(function: F) -> F:
+    """Add the options that narrow a plan's servers."""
+    for option in (
+        click.option(
+            "--skip-unfit",
+            is_flag=True,
+            help="Skip servers that the cloud would refuse, instead of stopping.",
+        ),
+        click.option(
+            "-l",
+            "--limit",
+            multiple=True,
+            metavar="NAME",
+            help="Only these servers: names, globs, ids; !NAME takes away. Can be given several times.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def _complete_run(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    names = [path.parent.name for path in journals(state_folder())]
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def run_argument(*, required: bool = False) -> Callable[[F], F]:
+    """Add the run: an id, a unique prefix, a journal's path, or nothing for the newest."""
+    return click.argument("run", required=required, shell_complete=_complete_run)
+
+
+def print_json(value: object) -> None:
+    """Print data for a pipe."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines for people; no secret gets out, and control characters of foreign names neither."""
+    from fleet.secrets import redact  # noqa: PLC0415 - only where something is printed
+
+    for line in lines:
+        click.echo(redact("".join(char if char.isprintable() or char == "\n" else "?" for char in line)))
+
+
+def say(text: str) -> None:
+    """Talk to the person, on standard error. Nobody there to hear it is no reason to stop."""
+    from fleet.secrets import redact  # noqa: PLC0415 - only where something is printed
+
+    try:
+        click.echo(redact(text), err=True)
+    except (OSError, ValueError):
+        return
+
+
+def is_terminal() -> bool:
+    """Tell whether a live display makes sense: standard error is a terminal that can move its cursor."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"

@@ -1,0 +1,157 @@
+"""The command group, its error messages and its exit codes. Commands are imported when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from fleet import __version__
+from fleet.errors import Exit, FleetError
+
+_COMMANDS = {
+    # name: module, attribute, and its line in the help, so that --help imports nothing
+    "demo": ("fleet.cli.simulator", "demo", "Reinstall a simulated fleet: see it work in half a minute."),
+    "validate": ("fleet.cli.plans", "validate", "Check a plan, offline."),
+    "preview": ("fleet.cli.plans", "preview", "Show what a plan would do to which servers. Changes nothing."),
+    "run": ("fleet.cli.run", "run", "Reinstall the servers of a plan, or go on with its unfinished run."),
+    "resume": ("fleet.cli.run", "resume", "Go on with a run."),
+    "status": ("fleet.cli.status", "status", "Show where every server of a run stands."),
+    "runs": ("fleet.cli.status", "runs", "List runs."),
+    "release": ("fleet.cli.steer", "release", "Let a held run go on."),
+    "retry": ("fleet.cli.steer", "retry", "Give failed servers of a run another try."),
+    "skip": ("fleet.cli.steer", "skip", "Take servers out of a run."),
+    "schema": ("fleet.cli.plans", "schema", "Print the JSON Schema of plans, for editors."),
+    "simulator": ("fleet.cli.simulator", "simulator", "Serve the built-in cloud over HTTP, on loopback."),
+}
+
+_ELSEWHERE = {
+    "plan": "preview",
+    "apply": "run",
+    "start": "run",
+    "check-plan": "validate",
+    "list": "runs",
+    "ls": "runs",
+    "history": "runs",
+}
+"""What fingers type that know other tools."""
+
+EXIT_CODES = """\b
+Exit codes:
+  0  every server verified, or nothing to do
+  1  a defect of ours
+  2  usage, plan or pre-flight: nothing was touched
+  3  finished, some servers failed
+  4  held: more failed than the plan allows
+  5  unfinished: drained; a later run goes on
+  7  another run holds the lock
+  8  the cloud or the credentials could not be used
+  9  the journal could not be read or written
+  130, 143  interrupted; `fleet resume` goes on"""
+
+
+class LazyGroup(click.Group):
+    """Loads a command when it is called, and no sooner."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order in which one needs them."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        del ctx
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(importlib.import_module(entry[0]), entry[1])
+        assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        width = max(len(name) for name in _COMMANDS)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name.ljust(width), entry[2]) for name, entry in _COMMANDS.items()])
+        del ctx
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest our word for a word of another tool."""
+        if args and args[0] in _ELSEWHERE:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {_ELSEWHERE[args[0]]!r}?")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "FLEET",
+        "max_content_width": 100,
+    },
+    epilog=EXIT_CODES,
+)
+@click.version_option(__version__, "-V", "--version", prog_name="fleet")
+def cli() -> None:
+    r"""Reinstall the operating systems of a fleet of cloud servers, in waves, from a plan.
+
+    A reinstall wipes the server's system disk. `fleet preview PLAN` shows whom it would hit.
+
+    \b
+    Example:
+      fleet validate plans/web.yaml
+      fleet preview plans/web.yaml
+      fleet run plans/web.yaml
+    """
+
+
+def run_command_line(args: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code. Every error ends here, as words."""
+    try:
+        code = cli.main(args=args, standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.Abort:  # "no" at a prompt: nothing was touched
+        click.echo("nothing was done", err=True)
+        return Exit.USAGE
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except FleetError as error:
+        show_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone, which is their right. Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except Exception as error:  # noqa: BLE001 - the last resort: say that it is ours
+        show_defect(error)
+        return Exit.DEFECT
+    return code if isinstance(code, int) else Exit.OK
+
+
+def show_error(error: FleetError) -> None:
+    """Print an error for people, on standard error, without secrets."""
+    from fleet.secrets import redact  # noqa: PLC0415 - only on the way out
+
+    text = redact(error.message)
+    click.echo(f"error: {text}", err=True)
+    if error.hint:
+        click.echo(f"hint: {redact(error.hint)}", err=True)
+
+
+def show_defect(error: BaseException) -> None:
+    """Print a traceback without locals and without secrets, and whose fault it is."""
+    from fleet.secrets import redact  # noqa: PLC0415 - only on the way out
+
+    lines = "".join(traceback.format_exception(error))
+    click.echo(redact(lines), err=True)
+    click.echo("error: this is a defect of fleet; the journal is intact, `fleet status` reads it", err=True)

@@ -1,0 +1,71 @@
+"""``status`` and ``runs``: from journals alone, without the cloud."""
+
+from __future__ import annotations
+
+import click
+
+from fleet.cli.common import now, output_option, print_json, print_lines, run_argument
+from fleet.errors import Exit, JournalError
+from fleet.journal import load
+from fleet.report import status as report
+from fleet.runs import find, is_locked, journals, state_folder
+
+
+@click.command()
+@run_argument()
+@click.option("--all", "everything", is_flag=True, help="Every server, however many.")
+@output_option
+def status(run: str | None, *, everything: bool, output: str) -> int:
+    """Show where every server of a run stands: RUN is an id, a unique prefix, a path, or the newest.
+
+    \b
+    Example:
+      fleet status
+      fleet status web-tier -o json | jq '.servers[] | select(.phase == "failed")'
+    """  # noqa: D301 - click's mark for "do not rewrap"
+    journal = find(run, state_folder())
+    worked_on = is_locked(journal)
+    found, _ = load(journal)
+    if output == "json":
+        print_json(report.as_data(found, worked_on=worked_on, now=now()))
+    else:
+        print_lines(report.as_text(found, worked_on=worked_on, now=now(), everything=everything))
+    return Exit.OK
+
+
+@click.command()
+@output_option
+def runs(output: str) -> int:
+    """List runs, the newest first.
+
+    \b
+    Example:
+      fleet runs
+    """  # noqa: D301 - click's mark for "do not rewrap"
+    rows = []
+    for journal in journals(state_folder()):
+        row: dict[str, object] = {"run": journal.parent.name, "journal": str(journal)}
+        try:
+            found, _ = load(journal)
+        except JournalError as error:
+            row |= {"state": f"unreadable: {error.message}", "figures": None, "opened_at": None}
+        else:
+            row |= {
+                "state": report.state_word(found, is_locked(journal)),
+                "figures": report.figures(found),
+                "opened_at": found.opened_at,
+            }
+        rows.append(row)
+    if output == "json":
+        print_json(rows)
+    elif not rows:
+        print_lines([f"no runs in {state_folder()}"])
+    else:
+        print_lines(_line(row) for row in rows)
+    return Exit.OK
+
+
+def _line(row: dict[str, object]) -> str:
+    figures = row["figures"]
+    counts = f"{figures['verified']}/{figures['selected']} verified, " if isinstance(figures, dict) else ""
+    return f"{row['run']}  {counts}{row['state']}"

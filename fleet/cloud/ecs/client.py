@@ -1,0 +1,394 @@
+"""`EcsCloud`: the ECS API as `fleet.cloud.api.Cloud`.
+
+One layer repeats, and it is this one: reads, stops and starts, with growing random pauses. The call that
+wipes a disk is sent once. It is sent a second time for one reason only, a 401: the gateway checks
+who we are before it passes anything on, so that first one was never looked at.
+
+Elapsed time is the event loop's throughout, so the client runs on virtual time with a transport that does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from fleet.clock import Clock
+from fleet.cloud.api import Accepted, ReinstallOrder
+from fleet.cloud.ecs import classify, orders, parse
+from fleet.cloud.ecs.auth import LoggedIn, Login
+from fleet.cloud.ecs.classify import Purpose
+from fleet.cloud.ecs.endpoints import Endpoints, Service
+from fleet.cloud.ecs.pacer import Pacer
+from fleet.cloud.http import Request, Response, Transport
+from fleet.core.model import Identity, Image, Job, JobId, KeyPair, Server, ServerId
+from fleet.errors import CloudError, CloudUnusable, NotSent, OutcomeUnknown, Throttled, Unavailable
+
+T = TypeVar("T")
+
+PAGE_SIZE = 1000
+"""Servers of a page; the documented maximum (default 25). Fewer calls, and less that can shift between
+them. A cloud that gives fewer is read on to its own count."""
+
+MAX_PAGES = 1000
+"""A million servers. A cloud that pages on after that goes round in circles."""
+
+BATCH = 1000
+"""Servers of one stop or start: the documented maximum."""
+
+TRIES = 6
+TRY_FOR_S = 90.0
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
+"""Pauses are drawn from 0 up to 1, 2, 4 … 30 s (full jitter): many clients that failed together come back
+one by one."""
+
+READ_TIMEOUT_S = 30.0
+LIST_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call, before it has a host and a login.
+
+    Attributes:
+        kind: For the pacer and the counts.
+        what: For messages.
+        path: Within the service; ``{project}`` is filled in.
+    """
+
+    kind: str
+    what: str
+    purpose: Purpose
+    path: str
+    method: str = "GET"
+    service: Service = "ecs"
+    body: bytes | None = None
+    timeout_s: float = READ_TIMEOUT_S
+    send_by: float | None = None
+
+    def __repr__(self) -> str:  # the body may hold a password
+        return f"_Call({self.what})"
+
+
+class EcsCloud:
+    """The servers of one project.
+
+    Args:
+        transport: Carries requests.
+        login: Makes them ours.
+        pacer: Says when.
+        endpoints: Say where to.
+        clock: For send-by times and the dates of ``Retry-After``.
+        rng: For the pauses between tries.
+        page_size: Servers asked for per page.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        login: Login,
+        pacer: Pacer,
+        endpoints: Endpoints,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        page_size: int = PAGE_SIZE,
+    ) -> None:
+        self._transport = transport
+        self._login = login
+        self._pacer = pacer
+        self._endpoints = endpoints
+        self._clock = clock
+        self._rng = rng
+        self._page_size = page_size
+        self._calls: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        return f"EcsCloud({self._endpoints.iam})"
+
+    async def whoami(self) -> Identity:
+        """Log in if need be, and say as whom."""
+        return (await self._patiently(self._login.logged_in)).identity
+
+    async def servers(self) -> list[Server]:
+        """Return every server of the project, all pages, each once, in the cloud's order.
+
+        Pages are numbered, so a server that comes or goes while they are read shifts the others: one can be
+        skipped. Then the count changes or does not fit, and everything is read once more.
+        """
+        found, steady = await self._all_pages()
+        if not steady:
+            again, steady = await self._all_pages()
+            # Still moving: whom either reading saw is there, as far as anybody can tell.
+            found = again if steady else {**found, **again}
+        return list(found.values())
+
+    async def server(self, server: ServerId) -> Server:
+        """Return one server, read now. Raises NotFound."""
+        call = _Call(
+            "show",
+            f"reading server {server}",
+            Purpose.READ,
+            f"/v1/{{project}}/cloudservers/{_segment(server)}",
+        )
+        return await self._ask(call, lambda body: parse.server(body, server))
+
+    async def stop(self, servers: Sequence[ServerId], *, force: bool) -> JobId | None:
+        """Ask for servers to be stopped; see `fleet.cloud.api.Cloud.stop`.
+
+        Returns:
+            The job's id; None when the cloud named none, or when more than `BATCH` servers took
+            several calls: then only the servers themselves tell.
+        """
+        return await self._batch("stop", servers, lambda part: orders.stop(part, force=force))
+
+    async def start(self, servers: Sequence[ServerId]) -> JobId | None:
+        """Ask for servers to be started; as `stop`."""
+        return await self._batch("start", servers, orders.start)
+
+    async def reinstall(self, order: ReinstallOrder, *, send_by: float, timeout_s: float) -> Accepted:
+        """Wipe one server's system disk and install it anew; see `fleet.cloud.api.Cloud.reinstall`.
+
+        When this is cancelled the outcome is unknown.
+        """
+        what = f"reinstall of server {order.server}"
+        identity = (await self._login.logged_in()).identity
+        version, name, _ = orders.PATHS[order.call]
+        call = _Call(
+            "reinstall",
+            what,
+            Purpose.WIPE,
+            f"/{version}/{{project}}/cloudservers/{_segment(order.server)}/{name}",
+            method="POST",
+            body=parse.as_json(orders.reinstall(order, user_id=identity.user_id)),
+            timeout_s=timeout_s,
+            send_by=send_by,
+        )
+        response = await self._exchange(call)
+        try:
+            job = parse.job_id(response.body) if 200 <= response.status < 300 else None
+        except parse.BadAnswer as error:
+            raise OutcomeUnknown(
+                f"{what}: HTTP {response.status}: {error}",
+                status=response.status,
+                request_id=classify.request_id(response),
+            ) from None
+        if job is None:
+            raise self._fault(call, response)
+        self._pacer.succeeded(call.kind)
+        return Accepted(job=job, request_id=classify.request_id(response))
+
+    async def job(self, job: JobId) -> Job:
+        """Return a job. Raises NotFound when the cloud does not know it."""
+        call = _Call("job", f"reading job {job}", Purpose.READ, f"/v1/{{project}}/jobs/{_segment(job)}")
+        return await self._ask(call, lambda body: parse.job(body, job))
+
+    async def image(self, image: str) -> Image:
+        """Return an image. Raises NotFound."""
+        call = _Call(
+            "image", f"reading image {image}", Purpose.LOOKUP, f"/v2/images/{_segment(image)}", service="ims"
+        )
+        return await self._ask(call, lambda body: parse.image(body, image))
+
+    async def key_pair(self, name: str) -> KeyPair:
+        """Return one of our own key pairs. Raises NotFound for another user's as well."""
+        path = f"/v2.1/{{project}}/os-keypairs/{_segment(name)}"
+        call = _Call("key-pair", f"reading key pair {name}", Purpose.LOOKUP, path)
+        return await self._ask(call, lambda body: parse.key_pair(body, name))
+
+    def calls(self) -> Mapping[str, int]:
+        """Return how many requests were sent so far, by kind."""
+        counts = dict(self._calls)
+        if logins := self._login.logins():
+            counts["login"] = logins
+        return counts
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._transport.close()
+
+    async def _all_pages(self) -> tuple[dict[ServerId, Server], bool]:
+        """Read all pages; return the servers by id, and whether nothing moved meanwhile."""
+        found: dict[ServerId, Server] = {}
+        counts: set[int | None] = set()
+        for number in range(1, MAX_PAGES + 1):
+            call = _Call(
+                "list",
+                f"listing servers, page {number}",
+                Purpose.READ,
+                f"/v1/{{project}}/cloudservers/detail?limit={self._page_size}&offset={number}",
+                timeout_s=LIST_TIMEOUT_S,
+            )
+            servers, count = await self._ask(call, parse.page)
+            counts.add(count)
+            before = len(found)
+            found.update((server.id, server) for server in servers)
+            if len(found) == before:
+                break  # an empty page, or a cloud that gives the same one again
+            complete = len(servers) < self._page_size if count is None else len(found) >= count
+            if complete:
+                break
+        return found, counts == {None} or counts == {len(found)}
+
+    async def _batch(
+        self, kind: str, servers: Sequence[ServerId], body: Callable[[Sequence[ServerId]], dict[str, Any]]
+    ) -> JobId | None:
+        job: JobId | None = None
+        for begin in range(0, len(servers), BATCH):
+            part = servers[begin : begin + BATCH]
+            who = f"server {part[0]}" if len(part) == 1 else f"{len(part)} servers"
+            call = _Call(
+                kind,
+                f"{kind} of {who}",
+                Purpose.SWITCH,
+                "/v1/{project}/cloudservers/action",
+                method="POST",
+                body=parse.as_json(body(part)),
+            )
+            job = await self._ask(call, _job_or_none)
+        return job if len(servers) <= BATCH else None
+
+    async def _ask(self, call: _Call, read: Callable[[bytes], T]) -> T:
+        """Make a call that is safe to repeat, until it is answered or the tries are spent.
+
+        Raises:
+            Unavailable: The last of the tries' failures.
+        """
+
+        async def once() -> T:
+            response = await self._exchange(call)
+            if not 200 <= response.status < 300:
+                raise self._fault(call, response)
+            try:
+                answer = read(response.body)
+            except parse.BadAnswer as error:
+                # A success by its status may still carry an error (202 with Common.0024, a job's query).
+                if classify.meaning(classify.read(response), call.purpose) is not None:
+                    raise self._fault(call, response) from None
+                raise Unavailable(
+                    f"{call.what}: HTTP {response.status}: {error}",
+                    hint="if it stays: check cloud.endpoints, and that no proxy answers in the cloud's place",
+                    status=response.status,
+                    request_id=classify.request_id(response),
+                ) from None
+            self._pacer.succeeded(call.kind)
+            return answer
+
+        return await self._patiently(once)
+
+    async def _patiently(self, once: Callable[[], Awaitable[T]]) -> T:
+        """Repeat *once* while it is `Unavailable`, or its outcome unknown, up to `TRIES` and `TRY_FOR_S`."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + TRY_FOR_S
+        for attempt in range(TRIES):
+            try:
+                return await once()
+            except Unavailable as error:
+                failure = error
+            except OutcomeUnknown as error:
+                failure = Unavailable(
+                    error.message,
+                    hint=error.hint,
+                    code=error.code,
+                    status=error.status,
+                    request_id=error.request_id,
+                )
+            pause = self._rng.uniform(0.0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**attempt))
+            if failure.retry_after_s is not None:
+                pause += failure.retry_after_s  # never sooner than asked, and not all of us at once
+            if attempt + 1 == TRIES or loop.time() + pause > give_up_at:
+                raise failure
+            await asyncio.sleep(pause)
+        raise AssertionError("the loop ends by return or raise")
+
+    async def _exchange(self, call: _Call) -> Response:
+        """Send a call and return its answer. A 401 is followed by a new login and one repetition.
+
+        Raises:
+            NotSent, OutcomeUnknown: As the transport says.
+            Unavailable: The login did not work out. The call was not sent.
+            CloudUnusable: Refused for who we are, twice.
+        """
+        for repeated in (False, True):
+            logged_in = await self._login.logged_in()
+            await self._pacer.slot(call.kind)
+            request, ours = await self._request(call, logged_in)
+            # The transport looks again when it is connected; a queue may have taken the time already.
+            if call.send_by is not None and self._clock.boottime() > call.send_by:
+                raise NotSent(f"{call.what}: not sent, its send-by time has passed")
+            self._calls[call.kind] += 1
+            response = await self._transport.send(request)
+            if response.status != 401:
+                return response
+            if repeated or not await self._login.renew(ours):
+                raise _refused_login(call, response)
+        raise AssertionError("the second round ends by return or raise")
+
+    async def _request(self, call: _Call, logged_in: LoggedIn) -> tuple[Request, dict[str, str]]:
+        """Return the request to send, and which of its headers make it ours."""
+        base = self._endpoints.base(call.service, logged_in.catalog)
+        path = call.path.replace("{project}", _segment(logged_in.identity.project_id))
+        headers = {"Content-Type": "application/json"}
+        bare = Request(
+            method=call.method,
+            url=base + path,
+            headers=headers,
+            body=call.body,
+            timeout_s=call.timeout_s,
+            send_by=call.send_by,
+        )
+        ours = await self._login.headers(bare)
+        request = Request(
+            method=bare.method,
+            url=bare.url,
+            headers={**headers, **ours},
+            body=bare.body,
+            timeout_s=bare.timeout_s,
+            send_by=bare.send_by,
+        )
+        return request, ours
+
+    def _fault(self, call: _Call, response: Response) -> CloudError:
+        """Return the exception for an answer; what it says about our speed goes to the pacer."""
+        error = classify.error(response, call.purpose, call.what, now=self._clock.now())
+        if isinstance(error, Throttled):
+            self._pacer.throttled(
+                call.kind, silence_s=error.retry_after_s, limit=classify.allowed_rate(error.message)
+            )
+        else:
+            self._pacer.succeeded(call.kind)
+        return error
+
+
+def _refused_login(call: _Call, response: Response) -> CloudUnusable:
+    fault = classify.read(response)
+    text = " ".join([*fault.codes[:1], fault.message]).strip()
+    return CloudUnusable(
+        f"{call.what}: HTTP 401, also with a new login: {text or 'no explanation'}",
+        hint="check that the user may work in this project and region, and that cloud.endpoints name the"
+        " same cloud as OS_AUTH_URL",
+        code=fault.codes[0] if fault.codes else None,
+        status=401,
+        request_id=fault.request_id,
+    )
+
+
+def _job_or_none(body: bytes) -> JobId | None:
+    """Return a batch's job; None for the documented answers without one (202, 204: worked off later)."""
+    if not body.strip():
+        return None
+    if (job := parse.job_id(body)) is None and parse.error_body(body):
+        raise parse.BadAnswer("the answer names no job")
+    return job
+
+
+def _segment(text: str) -> str:
+    """Return *text* as one segment of a path; it may come from a plan, or from a damaged journal."""
+    if text in {"", ".", ".."}:
+        raise CloudUnusable(f"{text!r} is no id", hint="check the ids in the plan")
+    return quote(text, safe="")

@@ -1,0 +1,38 @@
+"""Find a provider by the name that a plan gives it.
+
+Our own cannot be replaced by installing a package; others are found by the entry point group
+``fleet.providers``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import cast
+
+from fleet.clock import Clock
+from fleet.cloud.api import Cloud
+from fleet.core.settings import CloudSettings
+from fleet.errors import CloudUnusable
+
+Provider = Callable[[CloudSettings, Clock], Cloud]
+
+_OURS = {"ecs": "fleet.cloud.ecs.provider:ecs", "simulator": "fleet.cloud.simulator.provider:simulator"}
+
+
+def connect(settings: CloudSettings, clock: Clock) -> Cloud:
+    """Return the plan's cloud. Nothing is sent yet.
+
+    Raises:
+        CloudUnusable: There is no such provider, or it lacks what it needs to log in.
+    """
+    if (path := _OURS.get(settings.provider)) is not None:
+        module, _, name = path.partition(":")
+        return cast("Provider", getattr(importlib.import_module(module), name))(settings, clock)
+    found = entry_points(group="fleet.providers", name=settings.provider)
+    for each in found:
+        return cast("Provider", each.load())(settings, clock)
+    raise CloudUnusable(
+        f"no provider is called {settings.provider!r}", hint=f"there are {', '.join(sorted(_OURS))}"
+    )

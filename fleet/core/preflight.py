@@ -1,0 +1,154 @@
+"""Pre-flight: what would go wrong, found before anything is touched. Values in, findings out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleet.core.model import Call, Image, KeyPair, Server
+from fleet.core.settings import Reinstall, Target
+
+SPECIAL_CHARACTERS = "!@$%^-_=+[{}]:,./?~#*"
+"""Special characters that some cloud accepts; the cloud itself judges ``~#*`` (ECS API reference)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something found before the run.
+
+    Attributes:
+        server: Whom it is about, or None for the whole target.
+        stops: The run may not be opened; else it is a warning.
+        unfit: This one server cannot be reinstalled: leaving it out would do.
+    """
+
+    message: str
+    hint: str = ""
+    target: str = ""
+    server: str | None = None
+    stops: bool = True
+    unfit: bool = False
+
+    def __str__(self) -> str:
+        who = ": ".join(part for part in (self.target, self.server) if part)
+        text = f"{who}: {self.message}" if who else self.message
+        return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+
+def call_for(reinstall: Reinstall, image: Image | None) -> Call:
+    """Return which call installs a server: the plan says, or its image does, or cloud-init is assumed."""
+    cloud_init = reinstall.cloud_init
+    if cloud_init is None:
+        cloud_init = image.cloud_init if image else True
+    if reinstall.image is not None:
+        return Call.CHANGE_CLOUD_INIT if cloud_init else Call.CHANGE_PLAIN
+    return Call.REINSTALL_CLOUD_INIT if cloud_init else Call.REINSTALL_PLAIN
+
+
+def unfit(server: Server) -> list[str]:
+    """Say why the cloud would not reinstall this server, as it is now."""
+    reasons = list(server.unfit)
+    if server.locked:
+        reasons.append("it is locked")
+    if server.system_disk is None:
+        reasons.append("it shows no system disk")
+    if server.task is not None:
+        reasons.append(f"something is being done to it: {server.state()}")
+    elif not server.is_idle:
+        reasons.append(f"it is {server.status}")
+    return reasons
+
+
+def check_server(target: Target, server: Server, image: Image | None) -> list[Finding]:
+    """Look at one server of a target."""
+    findings = [
+        Finding(
+            reason, "exclude it, mend it, or run with --skip-unfit", target.name, server.label, unfit=True
+        )
+        for reason in unfit(server)
+    ]
+    if image is None:
+        findings.append(
+            Finding(
+                f"its image {target.reinstall.image or server.image or '(unknown)'} does not exist any more, "
+                "or is not shared with this project",
+                "name another one with `reinstall: {image: …}`",
+                target.name,
+                server.label,
+                unfit=True,
+            )
+        )
+    elif image.fit:
+        findings.append(
+            Finding(f"image {image.name or image.id}: {image.fit}", "", target.name, server.label, unfit=True)
+        )
+    if server.spot:
+        findings.append(
+            Finding(
+                "it is a spot server, which some clouds refuse to reinstall",
+                "",
+                target.name,
+                server.label,
+                stops=False,
+            )
+        )
+    if server.status == "ERROR":
+        findings.append(
+            Finding("it is in ERROR; a reinstall may mend it", "", target.name, server.label, stops=False)
+        )
+    if image and target.reinstall.user_data and call_for(target.reinstall, image) in {
+        Call.REINSTALL_PLAIN,
+        Call.CHANGE_PLAIN,
+    }:  # fmt: skip
+        findings.append(
+            Finding(
+                f"image {image.name or image.id} carries no cloud-init, so the user data would be ignored",
+                "`cloud_init: true` if it does after all",
+                target.name,
+                server.label,
+            )
+        )
+    return findings
+
+
+def check_key_pair(target: Target, found: KeyPair | None) -> list[Finding]:
+    """Look at a target's key pair; *found* is None when the cloud does not show it to us."""
+    name = target.reinstall.key_pair
+    if name is None or found is not None:
+        return []
+    if target.reinstall.user_id is not None:
+        return [
+            Finding(
+                f"key pair {name!r} is not shown to us; only its owner sees it, so this may be right",
+                "",
+                target.name,
+                stops=False,
+            )
+        ]
+    return [
+        Finding(
+            f"key pair {name!r} does not exist, or belongs to somebody else",
+            "a key pair is visible to its owner only: name the owner with `user_id`",
+            target.name,
+        )
+    ]
+
+
+def check_password(target: Target, password: str) -> list[Finding]:
+    """Hold a password against the cloud's rules. The finding says the rule, never the password."""
+    classes = [
+        any(char.isascii() and char.isupper() for char in password),
+        any(char.isascii() and char.islower() for char in password),
+        any(char.isascii() and char.isdigit() for char in password),
+        any(char in SPECIAL_CHARACTERS for char in password),
+    ]
+    legal = all(char.isascii() and (char.isalnum() or char in SPECIAL_CHARACTERS) for char in password)
+    if 8 <= len(password) <= 26 and sum(classes) >= 3 and legal:
+        return []
+    return [
+        Finding(
+            "the admin password breaks the cloud's rules",
+            "8 to 26 characters; three of upper case, lower case, digit, special "
+            f"({SPECIAL_CHARACTERS}); nothing else",
+            target.name,
+        )
+    ]

@@ -1,0 +1,352 @@
+"""Which servers a plan means: selectors, protection, expectations, limits.
+
+An empty selector matches nothing, never everything. Whoever is not chosen is given one reason in words.
+
+Two readings on purpose. A ``select`` narrows: *every* given field must match. What takes away
+(``protect``, ``exclude``) is read the cautious way round: *any* of its conditions is enough, so that
+``protect: {ids: [a], tags: {tier: control}}`` protects server a and the whole control tier.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fleet.core.model import Server, ServerId
+from fleet.core.settings import Select, Settings, Share, Target
+from fleet.errors import Problem
+
+_NAMED = 5  # servers named in a message before "and 37 more"
+_TARGETS_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Who is reinstalled, and who is not and why.
+
+    Attributes:
+        chosen: Every target's servers in the order of their rollout; empty when the limit left none.
+        left_out: One reason in words for every other server.
+        problems: Why this plan must not be run on this cloud; empty when it may.
+        warnings: What is odd about it and stops nothing.
+    """
+
+    chosen: dict[str, tuple[Server, ...]]
+    left_out: dict[ServerId, str]
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+# One server, one selector -----------------------------------------------------------------------------
+
+
+def is_empty(select: Select) -> bool:
+    """Tell whether *select* says nothing at all."""
+    return select == Select()
+
+
+def matches(select: Select, server: Server) -> str | None:
+    """Return None when every given field of *select* matches *server*, else the reason why not."""
+    if is_empty(select):
+        return "the selector is empty"
+    return next((miss for _, miss in _conditions(select, server) if miss is not None), None)
+
+
+def removed_by(select: Select, server: Server) -> str | None:
+    """Return which condition of *select* takes *server* away, or None when none does.
+
+    For ``protect`` and ``exclude``: one condition that fits is enough.
+    """
+    return next((hit for hit, miss in _conditions(select, server) if miss is None), None)
+
+
+def is_protected(settings: Settings, server: Server) -> str | None:
+    """Return why *server* must never be touched, or None."""
+    if settings.protect is None:
+        return None
+    return removed_by(settings.protect, server)
+
+
+def _conditions(select: Select, server: Server) -> Iterator[tuple[str, str | None]]:
+    """Yield for every condition of *select* what it says if it fits, and why it does not (or None)."""
+    if select.ids:
+        yield f"id {server.id} is listed", None if server.id in select.ids else "its id is not listed"
+    if select.name or select.name_regex:
+        yield f"name {server.name} matches", _name_miss(select, server.name)
+    for key, values in select.tags.items():
+        yield _tag(key, server.tags.get(key)), _tag_miss(key, values, server.tags)
+    for word, found, wanted in (
+        ("zone", server.zone, select.zone),
+        ("status", server.status, select.status),
+        ("flavor", server.flavor, select.flavor),
+        ("image", server.image, select.image),
+        ("enterprise project", server.enterprise_project, select.enterprise_project),
+    ):
+        if wanted:
+            yield f"{word} {found}", None if found in wanted else f"{word} {found or '(none)'} {_not(wanted)}"
+    if select.vpc:
+        common = [vpc for vpc in server.vpcs if vpc in select.vpc]
+        yield (
+            f"vpc {', '.join(common)}",
+            None if common else f"vpc {', '.join(server.vpcs)} {_not(select.vpc)}",
+        )
+    if select.ip:
+        inside = _address_inside(server, select.ip)
+        yield f"address {inside}", None if inside else f"no address in {', '.join(select.ip)}"
+
+
+def _not(wanted: Sequence[str]) -> str:
+    return f"is not {wanted[0]}" if len(wanted) == 1 else f"is none of {', '.join(wanted)}"
+
+
+def _tag(key: str, value: str | None) -> str:
+    return f"tag {key}={value}" if value else f"tag {key}"
+
+
+def _tag_miss(key: str, values: Sequence[str], tags: dict[str, str]) -> str | None:
+    if key not in tags:
+        return f"no tag {key}"
+    if not values or tags[key] in values:
+        return None
+    return f"tag {key}={tags[key]} {_not(values)}"
+
+
+def _name_miss(select: Select, name: str) -> str | None:
+    """Globs and regular expressions are one field with several values: any of them will do."""
+    if any(fnmatch.fnmatchcase(name, glob) for glob in select.name):
+        return None
+    if any(re.fullmatch(pattern, name) for pattern in select.name_regex):
+        return None
+    return f"name {_not((*select.name, *(f'/{pattern}/' for pattern in select.name_regex)))}"
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@lru_cache(maxsize=4096)
+def _network(text: str) -> Network:
+    return ipaddress.ip_network(text, strict=False)
+
+
+def _address_inside(server: Server, networks: Iterable[str]) -> str | None:
+    for address in (*server.addresses, *server.public_addresses):
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:  # whatever the cloud wrote there, it is in no network
+            continue
+        if any(parsed in _network(network) for network in networks):
+            return address
+    return None
+
+
+# The order of a rollout -------------------------------------------------------------------------------
+
+
+def in_order(servers: Iterable[Server], order: Sequence[str]) -> tuple[Server, ...]:
+    """Sort *servers* by the attributes of *order*; numbers count (web-2 before web-10), ids break ties.
+
+    Servers without a tag that they are ordered by come last.
+    """
+
+    def key(server: Server) -> tuple[object, ...]:
+        values = (_attribute(server, name) for name in order)
+        return (*((value is None, _natural(value or "")) for value in values), server.id)
+
+    return tuple(sorted(servers, key=key))
+
+
+def _attribute(server: Server, name: str) -> str | None:
+    if name.startswith("tag:"):
+        return server.tags.get(name.removeprefix("tag:"))
+    return {
+        "name": server.name,
+        "availability_zone": server.zone,
+        "flavor": server.flavor,
+        "image": server.image,
+        "id": server.id,
+    }[name]
+
+
+@lru_cache(maxsize=65536)
+def _natural(text: str) -> tuple[object, ...]:
+    """Return a sort key in which numbers count. Digits are compared by length, then text: no huge ints."""
+    parts: list[tuple[int, int, str]] = []
+    for digits, other in re.findall(r"([0-9]+)|([^0-9]+)", text):
+        number = digits.lstrip("0")
+        parts.append((0, len(number), number) if digits else (1, 0, other))
+    return (tuple(parts), text)
+
+
+# The whole plan against a cloud -----------------------------------------------------------------------
+
+
+def resolve(settings: Settings, servers: Sequence[Server], *, limit: Sequence[str] = ()) -> Resolution:
+    """Say which of the cloud's *servers* the plan means, in which order, and why not the others.
+
+    Args:
+        settings: The plan.
+        servers: Everything the cloud shows; names may repeat, ids decide.
+        limit: Names (globs) and ids that narrow the selection; ``!`` before one takes away instead.
+            Applied after the expectations were checked.
+    """
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    left_out: dict[ServerId, str] = {}
+    found: dict[str, list[Server]] = {target.name: [] for target in settings.targets}
+    matched: Counter[str] = Counter()
+    shared: dict[tuple[str, ...], list[Server]] = {}
+
+    for server in servers:
+        wanted_by, reason = _wanted(settings, server)
+        if not wanted_by:
+            left_out[server.id] = reason
+            continue
+        found[wanted_by[0]].append(server)
+        matched.update(wanted_by)
+        if len(wanted_by) > 1:
+            shared.setdefault(tuple(wanted_by), []).append(server)
+
+    for names, both in shared.items():
+        targets = " and ".join(names)
+        problems.append(
+            Problem(
+                f"targets {targets} both want {_names(both)}",
+                hint="a server belongs to one target: narrow one selector, or add an exclude",
+                path="targets",
+            )
+        )
+    ids = {server.id for server in servers}
+    for index, target in enumerate(settings.targets):
+        problems += _expectations(index, target, matched[target.name])
+        problems += _unknown_ids(f"targets[{index}].select.ids", target.select, ids)
+        warnings += _unknown_ids(f"targets[{index}].exclude.ids", target.exclude, ids)
+    warnings += _unknown_ids("protect.ids", settings.protect, ids)
+
+    if limit:
+        problems += _narrow(found, limit, left_out)
+    for index, target in enumerate(settings.targets):
+        problems += _budget(index, target, len(found[target.name]))
+    chosen = {target.name: in_order(found[target.name], target.rollout.order) for target in settings.targets}
+    return Resolution(chosen, left_out, tuple(problems), tuple(warnings))
+
+
+def _wanted(settings: Settings, server: Server) -> tuple[list[str], str]:
+    """Return the targets that want *server*, or none and the reason."""
+    wanted: list[str] = []
+    reasons: list[tuple[str, str]] = []
+    for target in settings.targets:
+        if (miss := matches(target.select, server)) is not None:
+            reasons.append((target.name, miss))
+        elif target.exclude is not None and (hit := removed_by(target.exclude, server)) is not None:
+            reasons.append((target.name, f"excluded: {hit}"))
+        else:
+            wanted.append(target.name)
+    if not wanted:
+        if len(reasons) == 1:
+            return [], reasons[0][1]
+        told = [f"{name}: {miss}" for name, miss in reasons[:_TARGETS_NAMED]]
+        more = len(reasons) - len(told)
+        return [], f"no target matches ({'; '.join(told)}{f'; and {more} more' if more else ''})"
+    if (why := is_protected(settings, server)) is not None:
+        return [], f"protected: {why}"
+    if server.bare_metal:
+        return [], "a bare-metal server: its disks are reinstalled by another service"
+    return wanted, ""
+
+
+def _expectations(index: int, target: Target, count: int) -> Iterator[Problem]:
+    where = f"targets[{index}]"
+    if is_empty(target.select):
+        yield Problem(
+            f"the selector of target {target.name} is empty; that never means every server",
+            hint='write what to select, such as tags: {role: web}; name: "*" is every server',
+            path=f"{where}.select",
+        )
+        return
+    if count == 0:
+        yield Problem(
+            f"target {target.name} matches no server",
+            hint="`fleet preview` says for every server why not; widen the selector or drop the target",
+            path=f"{where}.select",
+        )
+        return
+    if target.expect_min is not None and count < target.expect_min:
+        yield Problem(
+            f"target {target.name} matches {_count(count)}, fewer than the {target.expect_min} expected",
+            hint="look for what is missing in `fleet preview`; lower expect.min if that is right",
+            path=f"{where}.expect",
+        )
+    if target.expect_max is not None and count > target.expect_max:
+        yield Problem(
+            f"target {target.name} matches {_count(count)}, more than the {target.expect_max} expected",
+            hint="look for what is too much in `fleet preview`; raise expect.max if that is right",
+            path=f"{where}.expect",
+        )
+
+
+def _unknown_ids(path: str, select: Select | None, known: set[ServerId]) -> Iterator[Problem]:
+    for wanted in () if select is None else dict.fromkeys(select.ids):
+        if wanted not in known:
+            yield Problem(
+                f"the cloud shows no server with the id {wanted}",
+                hint="mistyped, deleted, or in another project or region",
+                path=path,
+            )
+
+
+def _narrow(
+    found: dict[str, list[Server]], limit: Sequence[str], left_out: dict[ServerId, str]
+) -> Iterator[Problem]:
+    """Take away what *limit* does not name, and note it."""
+    everybody = [server for servers in found.values() for server in servers]
+    keep = [entry for entry in limit if not entry.startswith("!")]
+    drop = [entry.removeprefix("!") for entry in limit if entry.startswith("!")]
+    for entry, bare in [*((entry, entry) for entry in keep), *((f"!{entry}", entry) for entry in drop)]:
+        if not any(_named(server, bare) for server in everybody):
+            yield Problem(
+                f"--limit {entry} matches none of the servers that the plan selects",
+                hint="it takes names, globs and ids of selected servers; `!` before one takes away",
+            )
+    gone = 0
+    for servers in found.values():
+        for server in tuple(servers):
+            kept = not keep or any(_named(server, entry) for entry in keep)
+            if not kept or any(_named(server, entry) for entry in drop):
+                servers.remove(server)
+                left_out[server.id] = "left out by --limit"
+                gone += 1
+    if everybody and gone == len(everybody):
+        yield Problem("--limit leaves no server at all", hint="`fleet preview` lists what the plan selects")
+
+
+def _named(server: Server, entry: str) -> bool:
+    return server.id == entry or fnmatch.fnmatchcase(server.name, entry)
+
+
+def _budget(index: int, target: Target, count: int) -> Iterator[Problem]:
+    budget = target.rollout.hold_after
+    if isinstance(budget, Share) and count and not math.floor(count * budget.percent / 100 + 1e-9):
+        least = math.ceil(100 / budget.percent - 1e-9)
+        yield Problem(
+            f"max_failures of target {target.name} rounds to nothing: {budget} of {_count(count)}",
+            hint=f"write a count (0: the first failure holds), or select at least {least} servers",
+            path=f"targets[{index}].rollout.max_failures",
+        )
+
+
+def _count(count: int) -> str:
+    return "1 server" if count == 1 else f"{count} servers"
+
+
+def _names(servers: Sequence[Server]) -> str:
+    told = ", ".join(
+        f"{server.name} ({server.id})" if server.name else server.id for server in servers[:_NAMED]
+    )
+    more = len(servers) - _NAMED
+    return f"{told} and {more} more" if more > 0 else told

@@ -1,0 +1,383 @@
+"""Where every server of a run stands: a table of what may follow what, and the fold over it.
+
+A phase answers "where is it?". The next thing done to a server depends on its phase alone, so a resumed run
+is no special case, and a lost answer is the same case as a crash: the phase is REQUESTED.
+
+::
+
+    waiting → stopping → stopped → requested → reinstalling → reinstalled → starting → verifying → returning
+                 ↑________________________|____________|           |____________↑                       ↓
+             (not taken, refused, job failed)                   (runs already)                       verified
+
+    failed: from anywhere.  skipped: from waiting or failed.  A person's retry: from failed back to waiting.
+
+`apply` folds an event into the run in place: at 100,000 servers a copy an event would be all we do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from fleet.core import events as ev
+from fleet.core.events import Member
+from fleet.core.model import JobId, ServerId
+from fleet.core.settings import Settings, Target
+
+
+class Phase(StrEnum):
+    """Where a server is."""
+
+    WAITING = "waiting"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    REQUESTED = "requested"
+    REINSTALLING = "reinstalling"
+    REINSTALLED = "reinstalled"
+    STARTING = "starting"
+    VERIFYING = "verifying"
+    RETURNING = "returning"
+    VERIFIED = "verified"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+SETTLED = frozenset({Phase.VERIFIED, Phase.FAILED, Phase.SKIPPED})
+IN_FLIGHT = frozenset(Phase) - SETTLED - {Phase.WAITING}
+
+TRANSITIONS: dict[Phase, dict[type, Phase]] = {
+    Phase.WAITING: {
+        ev.Admitted: Phase.STOPPING,
+        ev.Skipped: Phase.SKIPPED,
+    },
+    Phase.STOPPING: {
+        ev.StopRequested: Phase.STOPPING,
+        ev.Stopped: Phase.STOPPED,
+    },
+    Phase.STOPPED: {
+        ev.ReinstallRequested: Phase.REQUESTED,
+    },
+    Phase.REQUESTED: {
+        ev.ReinstallAccepted: Phase.REINSTALLING,
+        ev.ReinstallUnanswered: Phase.REQUESTED,
+        ev.ReinstallRefused: Phase.STOPPING,
+        ev.ReinstallNotTaken: Phase.STOPPING,
+    },
+    Phase.REINSTALLING: {
+        ev.JobVanished: Phase.REINSTALLING,
+        ev.Reinstalled: Phase.REINSTALLED,
+        ev.ReinstallFailed: Phase.STOPPING,
+    },
+    Phase.REINSTALLED: {
+        ev.StartRequested: Phase.STARTING,
+        ev.Started: Phase.VERIFYING,
+    },
+    Phase.STARTING: {
+        ev.StartRequested: Phase.STARTING,
+        ev.Started: Phase.VERIFYING,
+    },
+    Phase.VERIFYING: {
+        ev.ChecksPassed: Phase.RETURNING,
+    },
+    Phase.RETURNING: {
+        ev.StopRequested: Phase.RETURNING,
+        ev.Verified: Phase.VERIFIED,
+    },
+    Phase.VERIFIED: {},
+    Phase.FAILED: {
+        ev.Retried: Phase.WAITING,
+        ev.Skipped: Phase.SKIPPED,
+    },
+    Phase.SKIPPED: {},
+}
+for _phase in IN_FLIGHT:
+    TRANSITIONS[_phase][ev.Failed] = Phase.FAILED
+
+
+class IllegalEventError(ValueError):
+    """An event that cannot follow: the journal is not ours, or was tampered with, or we have a defect."""
+
+
+@dataclass(slots=True)
+class ServerState:
+    """One server's way so far.
+
+    Attributes:
+        since: When it entered its phase.
+        accepted: Reinstalls that the cloud took, in this go (a person's retry starts a new one).
+        sent: Requests announced, in this go.
+        doubted: A request of this go was left unanswered, so a refusal may be about an earlier one.
+        stopped_by_us: We asked a running server to stop.
+        was_off: It was off when we came.
+        noted: The latest announcement, with the installation that was there before it.
+        job: The job to follow, or None: then the server itself is watched.
+        new_disk: The system disk that the checks passed with.
+        reason, hint, code, request_id: Why it failed or was skipped.
+        untouched: It failed with its old installation in place.
+    """
+
+    member: Member
+    phase: Phase = Phase.WAITING
+    since: datetime | None = None
+    started_at: datetime | None = None
+    accepted: int = 0
+    sent: int = 0
+    doubted: bool = False
+    stopped_by_us: bool = False
+    was_off: bool = False
+    noted: ev.ReinstallRequested | None = None
+    job: JobId | None = None
+    new_disk: str | None = None
+    reason: str = ""
+    hint: str = ""
+    code: str | None = None
+    request_id: str | None = None
+    untouched: bool = False
+
+    @property
+    def id(self) -> ServerId:
+        """The cloud's id."""
+        return self.member.id
+
+    @property
+    def label(self) -> str:
+        """Name for people."""
+        return self.member.name or self.member.id
+
+
+@dataclass(slots=True)
+class WaveState:
+    """One wave: who waits, in order, and how many are not settled."""
+
+    waiting: deque[ServerId] = field(default_factory=deque)
+    unsettled: int = 0
+    size: int = 0
+    started: bool = False
+
+
+@dataclass(slots=True)
+class TargetState:
+    """One target: its waves and its counts.
+
+    Attributes:
+        current: Index of the first wave that is not settled; ``len(waves)`` when all are.
+        forgiven: Failures that a release has wiped off the slate.
+    """
+
+    name: str
+    waves: list[WaveState] = field(default_factory=list)
+    current: int = 0
+    phases: Counter[Phase] = field(default_factory=Counter)
+    in_flight: int = 0
+    size: int = 0
+    forgiven: int = 0
+
+    @property
+    def failed(self) -> int:
+        """Servers that failed."""
+        return self.phases[Phase.FAILED]
+
+    @property
+    def finished(self) -> bool:
+        """Every server of it is settled."""
+        return self.current >= len(self.waves)
+
+
+class Run:
+    """A run, as its journal tells it. Changed by `apply` alone.
+
+    Attributes:
+        opened: Its first event.
+        settings: The plan in force: the one it was opened with, or the latest edit.
+        servers: By id, in the order of the rollout.
+        held: Why nothing more is started, or None.
+        everybody: A failure that would hit everybody and has not been released, or None.
+        drained: Why this life starts nothing more, or None.
+        lives: How many processes have worked on it.
+        finished: The last word was that everybody is settled.
+    """
+
+    def __init__(self, opened: ev.RunOpened, at: datetime) -> None:
+        self.opened = opened
+        self.opened_at = at
+        self.last_at = at
+        self.settings: Settings = opened.settings
+        self.servers: dict[ServerId, ServerState] = {}
+        self.targets: dict[str, TargetState] = {}
+        self.held: str | None = None
+        self.everybody: str | None = None
+        self.drained: str | None = None
+        self.finished = False
+        self.lives = 1
+        self._targets: dict[str, Target] = {target.name: target for target in opened.settings.targets}
+        for target in opened.settings.targets:
+            self.targets[target.name] = TargetState(target.name)
+        for member in opened.members:
+            if member.id in self.servers:
+                raise IllegalEventError(f"server {member.id} is listed twice")
+            if member.target not in self.targets or member.wave < 1:
+                raise IllegalEventError(f"server {member.id} is in no target or wave of the plan")
+            self.servers[member.id] = ServerState(member, since=at)
+            state = self.targets[member.target]
+            while len(state.waves) < member.wave:
+                state.waves.append(WaveState())
+            wave = state.waves[member.wave - 1]
+            wave.waiting.append(member.id)
+            wave.unsettled += 1
+            wave.size += 1
+            state.size += 1
+            state.phases[Phase.WAITING] += 1
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.opened.run
+
+    def target(self, server: ServerState) -> Target:
+        """Return the settings of *server*'s target, as they are in force."""
+        return self._targets[server.member.target]
+
+    def edit(self, settings: Settings) -> None:
+        """Put an edited plan in force."""
+        self.settings = settings
+        self._targets = {target.name: target for target in settings.targets}
+
+    def counts(self) -> Counter[Phase]:
+        """Return the number of servers by phase, over all targets."""
+        total: Counter[Phase] = Counter()
+        for target in self.targets.values():
+            total.update(target.phases)
+        return total
+
+    @property
+    def in_flight(self) -> int:
+        """Servers started and not settled."""
+        return sum(target.in_flight for target in self.targets.values())
+
+    @property
+    def is_settled(self) -> bool:
+        """Nobody waits and nobody is in flight."""
+        return all(target.finished for target in self.targets.values())
+
+
+def apply(run: Run, event: ev.Event, at: datetime) -> None:
+    """Fold *event*, which happened at *at*, into *run*.
+
+    Raises:
+        IllegalEventError: It cannot follow what was before.
+    """
+    run.last_at = at
+    match event:
+        case ev.RunOpened():
+            raise IllegalEventError("the run is opened twice")
+        case ev.RunResumed(settings=settings):
+            run.lives += 1
+            run.drained = None
+            run.finished = False
+            if settings is not None:
+                run.edit(settings)
+        case ev.RunHeld(reason=reason):
+            run.held = reason
+        case ev.RunReleased():
+            run.held = run.everybody = None
+            for target in run.targets.values():
+                target.forgiven = target.failed
+        case ev.RunDrained(reason=reason):
+            run.drained = reason
+        case ev.RunFinished():
+            run.finished = True
+        case ev.WaveStarted(target=name, wave=number):
+            try:
+                run.targets[name].waves[number - 1].started = True
+            except (KeyError, IndexError):
+                raise IllegalEventError(f"no wave {number} of target {name!r}") from None
+        case _:
+            _apply_to_server(run, event, at)
+
+
+def _apply_to_server(run: Run, event: ev.ServerEvent, at: datetime) -> None:
+    server = run.servers.get(event.server)
+    if server is None:
+        raise IllegalEventError(f"{type(event).__name__} for {event.server}, which is not in the run")
+    before = server.phase
+    after = TRANSITIONS[before].get(type(event))
+    if after is None:
+        raise IllegalEventError(f"{type(event).__name__} for {server.label}, which is {before}")
+    _note(run, server, event, at)
+    if after is not before:
+        _move(run, server, after)
+        server.since = at
+
+
+def _move(run: Run, server: ServerState, after: Phase) -> None:
+    """Change the phase and keep every count right. Constant time but for a server taken out of order."""
+    before, server.phase = server.phase, after
+    target = run.targets[server.member.target]
+    target.phases[before] -= 1
+    target.phases[after] += 1
+    target.in_flight += (after in IN_FLIGHT) - (before in IN_FLIGHT)
+    index = server.member.wave - 1
+    wave = target.waves[index]
+    if before is Phase.WAITING:
+        if wave.waiting and wave.waiting[0] == server.id:
+            wave.waiting.popleft()
+        else:
+            wave.waiting.remove(server.id)
+    if after is Phase.WAITING:
+        wave.waiting.append(server.id)
+        run.finished = False
+    wave.unsettled += (before in SETTLED) - (after in SETTLED)
+    target.current = min(target.current, index)
+    while target.current < len(target.waves) and target.waves[target.current].unsettled == 0:
+        target.current += 1
+
+
+def _note(run: Run, server: ServerState, event: ev.ServerEvent, at: datetime) -> None:
+    """Keep what the event says about the server."""
+    match event:
+        case ev.Admitted():
+            server.started_at = at
+        case ev.StopRequested():
+            # In RETURNING we put back off what was off: that is no stop of a running server.
+            server.stopped_by_us = server.stopped_by_us or server.phase is Phase.STOPPING
+        case ev.Stopped(was_off=was_off):
+            # Only the first look counts: later in the run it is off because of us.
+            if server.noted is None:
+                server.was_off = was_off
+        case ev.ReinstallRequested():
+            server.noted = event
+            server.sent += 1
+            server.job = None
+        case ev.ReinstallAccepted(job=job, request_id=request_id):
+            server.accepted += 1
+            server.job = job
+            server.request_id = request_id
+        case ev.ReinstallUnanswered():
+            server.doubted = True
+        case ev.ReinstallNotTaken():
+            server.doubted = True
+        case ev.JobVanished():
+            server.job = None
+        case ev.ReinstallFailed(reason=reason, code=code):
+            server.reason, server.code, server.job = reason, code, None
+        case ev.ChecksPassed(system_disk=disk):
+            server.new_disk = disk
+        case ev.Failed():
+            server.reason, server.hint, server.untouched = event.reason, event.hint, event.untouched
+            server.code, server.request_id = event.code, event.request_id or server.request_id
+            if event.everybody:
+                run.everybody = event.reason
+        case ev.Verified():
+            server.reason = server.hint = ""
+            server.code = None
+        case ev.Skipped(reason=reason):
+            server.reason, server.hint = reason, ""
+        case ev.Retried():
+            server.accepted = server.sent = 0
+            server.doubted = server.untouched = False
+            server.reason = server.hint = ""
+            server.code = server.request_id = None
+        case _:
+            pass

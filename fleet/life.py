@@ -1,0 +1,197 @@
+"""One life of a run: from a locked journal to an exit code, with signals, logs and a display.
+
+Which run, new or old, is decided before (`fleet.cli.run`); what is done to servers is decided behind
+(`fleet.engine`). Here is what surrounds it in a real process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.checks import NetworkChecker
+from fleet.clock import Clock
+from fleet.cloud.api import Cloud
+from fleet.core.edits import edits
+from fleet.core.events import RunOpened, RunResumed, Skipped
+from fleet.core.model import Identity, ServerId
+from fleet.core.settings import Settings
+from fleet.core.state import SETTLED, Run
+from fleet.engine import Engine
+from fleet.errors import Exit, PlanError, Problem
+from fleet.journal import Journal, Listener, Recorder, Tail
+from fleet.orders import Orders
+from fleet.runs import Claim, claim_servers, keep_files, make_folder
+
+_SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.TERMINATED}
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What a life works with, secrets included; made by `open_run` or `resume_run`."""
+
+    recorder: Recorder
+    claim: Claim
+    cloud: Cloud
+    orders: Orders
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self.recorder.run
+
+    def close(self) -> None:
+        """Let go of journal and servers."""
+        self.recorder.journal.close()
+        self.claim.release()
+
+
+def open_run(
+    opened: RunOpened,
+    skipped: Mapping[ServerId, str],
+    *,
+    journal: Path,
+    state: Path,
+    clock: Clock,
+    cloud: Cloud,
+    orders: Orders,
+    user_data: Mapping[str, bytes],
+) -> Life:
+    """Claim the servers and write the first lines of a new run.
+
+    Raises:
+        LockedError: Another live run has one of the servers.
+        JournalError: It cannot be written. Nothing was touched.
+    """
+    make_folder(journal.parent)
+    claim = claim_servers(state, opened.run, [member.id for member in opened.members])
+    try:
+        keep_files(journal, user_data)
+        book = Journal.create(journal)
+        at = clock.now()
+        book.append(opened, at)
+        run = Run(opened, at)
+    except BaseException:
+        claim.release()
+        raise
+    recorder = Recorder(run, book, clock.now)
+    for server, reason in skipped.items():
+        recorder.record(Skipped(server=server, reason=reason))
+    return Life(recorder, claim, cloud, orders)
+
+
+def check_edit(run: Run, edited: Settings | None) -> tuple[str, ...]:
+    """Return what an edited plan changes, in words.
+
+    Raises:
+        PlanError: It changes who is reinstalled, or with what.
+    """
+    if edited is None:
+        return ()
+    fixed, pacing = edits(run.settings, edited)
+    if fixed:
+        raise PlanError(
+            *(
+                Problem(
+                    f"the plan was edited since run {run.id} was opened: {change}",
+                    hint="who is reinstalled and with what is fixed for a run; undo the edit, or finish the "
+                    "run with `fleet resume` first (`fleet skip` takes servers out of it)",
+                )
+                for change in fixed
+            )
+        )
+    return tuple(pacing)
+
+
+def check_identity(run: Run, identity: Identity) -> None:
+    """Refuse to go on with a run on another cloud or project than the one it was opened on.
+
+    Raises:
+        PlanError: It is another one.
+    """
+    if (identity.project_id, identity.cloud) != (run.opened.project, run.opened.cloud):
+        raise PlanError(
+            Problem(
+                f"run {run.id} was opened on {run.opened.cloud} (project {run.opened.project}), "
+                f"and this login is for {identity.cloud} (project {identity.project_id})",
+                hint="log in to the cloud that the run belongs to",
+            )
+        )
+
+
+def resume_run(
+    run: Run,
+    tail: Tail,
+    *,
+    journal: Path,
+    state: Path,
+    clock: Clock,
+    cloud: Cloud,
+    orders: Orders,
+    edited: Settings | None = None,
+) -> Life:
+    """Claim the servers of an old run that are not settled, and write that a new life goes on with it.
+
+    Raises:
+        LockedError, JournalError: As `open_run`.
+    """
+    changes = check_edit(run, edited)
+    unsettled = [server.id for server in run.servers.values() if server.phase not in SETTLED]
+    claim = claim_servers(state, run.id, unsettled)
+    try:
+        book = Journal.reopen(journal, tail)
+    except BaseException:
+        claim.release()
+        raise
+    recorder = Recorder(run, book, clock.now)
+    recorder.record(
+        RunResumed(
+            host=socket.gethostname(), pid=os.getpid(), settings=edited if changes else None, changes=changes
+        )
+    )
+    return Life(recorder, claim, cloud, orders)
+
+
+async def live(life: Life, *, clock: Clock, listeners: tuple[Listener, ...] = ()) -> Exit:
+    """Work until nothing is left to do, or until a signal says so.
+
+    The first SIGINT, SIGTERM or SIGHUP drains, the second stops at once.
+    """
+    life.recorder.listeners = listeners
+    engine = Engine(
+        life.recorder,
+        cloud=life.cloud,
+        clock=clock,
+        checker=NetworkChecker(life.run.settings.folder),
+        order=life.orders,
+    )
+    with _signals(engine) as seen:
+        code = await engine.work()
+    return _SIGNALS[seen[-1]] if code is Exit.INTERRUPTED and seen else code
+
+
+@contextlib.contextmanager
+def _signals(engine: Engine) -> Iterator[list[signal.Signals]]:
+    loop = asyncio.get_running_loop()
+    seen: list[signal.Signals] = []
+
+    def on_signal(number: signal.Signals) -> None:
+        seen.append(number)
+        if len(seen) == 1:
+            engine.drain(number.name)
+        else:
+            engine.stop_now()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield seen
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)

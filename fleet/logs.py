@@ -1,0 +1,118 @@
+"""Logs: one line for each event, with the event's own name, on stderr, with no secret in it.
+
+Pretty on a terminal, JSON otherwise. A line that cannot be written is dropped: a closed terminal or a full
+log disk must never stop a run half-way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TextIO
+
+import msgspec
+import structlog
+
+from fleet.core import events as ev
+from fleet.core.state import Run
+from fleet.secrets import redact
+
+_WARN = (
+    ev.Failed,
+    ev.RunHeld,
+    ev.ReinstallFailed,
+    ev.ReinstallUnanswered,
+    ev.ReinstallRefused,
+    ev.JobVanished,
+)
+_QUIET = frozenset({"settings", "members", "event", "data_disks"})
+"""Fields that are in the journal and would only fill the screen."""
+
+
+class _Lenient:
+    """A stream that nobody may be reading any more: standard error, as it is at each moment."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            (self._stream or sys.stderr).write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            (self._stream or sys.stderr).flush()
+
+
+def _redact(_logger: object, _method: str, fields: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Replace every known secret, wherever it stands."""
+    return {key: redact(value) if isinstance(value, str) else value for key, value in fields.items()}
+
+
+def configure(*, as_json: bool, level: int = logging.INFO, stream: TextIO | None = None) -> None:
+    """Set structlog up for this process.
+
+    Args:
+        as_json: One JSON object a line; else for people.
+        level: Lines below it are left out.
+        stream: Where to; standard error unless given.
+    """
+    renderer: structlog.types.Processor
+    if as_json:
+        renderer = structlog.processors.JSONRenderer(serializer=lambda value, **_: _json(value))
+        stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    else:
+        # Locals of a traceback are where passwords live.
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=_colours(stream or sys.stderr), exception_formatter=plain
+        )
+        stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            stamp,
+            *([structlog.processors.format_exc_info] if as_json else []),
+            _redact,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(file=_Lenient(stream)),  # type: ignore[arg-type]  # writes and flushes, all that is used
+        cache_logger_on_first_use=False,
+    )
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value, enc_hook=str).decode()
+
+
+def _colours(stream: TextIO) -> bool:
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def event_logger(run: Run) -> Callable[[ev.Event, datetime], None]:
+    """Return a listener that logs each event of *run*, in the journal's words."""
+    logger = structlog.get_logger().bind(run=run.id)
+
+    def log(event: ev.Event, at: datetime) -> None:
+        del at  # the log has its own time, which is the same
+        fields: dict[str, Any] = {
+            key: value
+            for key, value in msgspec.structs.asdict(event).items()
+            if key not in _QUIET and value not in (None, "", (), False)
+        }
+        if (server_id := fields.get("server")) is not None:
+            server = run.servers[server_id]
+            fields["server"] = server.label
+            fields["target"], fields["wave"] = server.member.target, server.member.wave
+        level = logger.warning if isinstance(event, _WARN) else logger.info
+        level(type(event).__name__, **fields)
+
+    return log

@@ -1,0 +1,145 @@
+"""From the file's form to `fleet.core.settings`. What the plan does not say keeps the settings' defaults."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from fleet.core import settings
+from fleet.plan.files import Files
+from fleet.plan.merge import Entry
+from fleet.plan.model import Check, Expect, Plan, Reinstall, Select, Stop, Verify
+from fleet.plan.pacing import Failures, Rollout
+from fleet.plan.reader import Loc
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def to_settings(
+    plan: Plan, entries: list[Entry], files: Files, *, name: str, digest: str, folder: str
+) -> settings.Settings:
+    """Make the settings, looking up the files on the way.
+
+    They may be used only if nothing was found wrong, here or before: of a faulty plan only the good parts
+    are in them.
+    """
+    return settings.Settings(
+        plan=name,
+        digest=digest,
+        folder=folder,
+        cloud=_cloud(plan),
+        targets=tuple(_target(entry, files) for entry in entries if entry.target is not None),
+        protect=_select(plan.protect),
+    )
+
+
+def _replace(made: S, **given: object) -> S:
+    """Set what is given; what is None keeps its default."""
+    return msgspec.structs.replace(
+        made, **{name: value for name, value in given.items() if value is not None}
+    )
+
+
+def _cloud(plan: Plan) -> settings.CloudSettings:
+    cloud = plan.cloud
+    if cloud is None:
+        return settings.CloudSettings(provider="ecs")
+    return _replace(
+        settings.CloudSettings(provider=cloud.provider or "ecs"),
+        profile=cloud.profile,
+        region=cloud.region,
+        endpoints=cloud.endpoints.model_dump(exclude_none=True) if cloud.endpoints else None,
+        requests_per_second=cloud.requests_per_second,
+    )
+
+
+def _target(entry: Entry, files: Files) -> settings.Target:
+    target = entry.target
+    expect = (target.expect if target else None) or Expect()
+    stop = entry.stop or Stop()
+    made = settings.Target(
+        name=entry.name,
+        select=_select(target.select if target else None) or settings.Select(),
+        exclude=_select(target.exclude if target else None),
+        expect_min=expect.min,
+        expect_max=expect.max,
+        rollout=_rollout(entry.rollout or Rollout()),
+        stop=_replace(settings.Stop(), soft_timeout_s=stop.soft_timeout, then=stop.then),
+        reinstall=_reinstall(entry, entry.reinstall or Reinstall(), files),
+        verify=_verify(entry, entry.verify or Verify(), files),
+    )
+    return _replace(made, leave=entry.leave)
+
+
+def _select(given: Select | None) -> settings.Select | None:
+    if given is None:
+        return None
+    names = given.name or []
+    fields = {
+        "ids": given.ids,
+        "name": [pattern.text for pattern in names if not pattern.is_regex],
+        "name_regex": [pattern.text for pattern in names if pattern.is_regex],
+        "zone": given.availability_zone,
+        "status": given.status,
+        "flavor": given.flavor,
+        "image": given.image,
+        "vpc": given.vpc,
+        "enterprise_project": given.enterprise_project,
+        "ip": given.ip,
+    }
+    listed = {name: tuple(values) for name, values in fields.items() if values}
+    return _replace(settings.Select(), tags=dict(given.tags or {}), **listed)
+
+
+def _rollout(given: Rollout) -> settings.Rollout:
+    failures = given.failures or Failures()
+    # `cover` is not built: the plan is refused before anybody looks at these waves.
+    waves = tuple(wave for wave in given.waves or () if not isinstance(wave, str))
+    return _replace(
+        settings.Rollout(),
+        waves=waves or None,
+        concurrency=given.concurrency,
+        hold_after=failures.hold_after,
+        order=tuple(given.order) if given.order else None,
+    )
+
+
+def _reinstall(entry: Entry, given: Reinstall, files: Files) -> settings.Reinstall:
+    password = user_data = None
+    if given.admin_password is not None:
+        loc = entry.origin("reinstall", "admin_password", short="admin_password")
+        password = files.secret(given.admin_password, loc)
+    if given.user_data is not None:
+        user_data = files.read_user_data(given.user_data, entry.origin("reinstall", "user_data"))
+    return _replace(
+        settings.Reinstall(),
+        key_pair=given.key_pair,
+        user_id=given.user_id,
+        admin_password=password,
+        user_data=user_data,
+        byol=given.byol,
+        mode=given.mode,
+        cloud_init=None if given.cloud_init == "auto" else given.cloud_init,
+        image=given.image,
+        timeout_s=given.timeout,
+        attempts=given.attempts,
+        settle_s=given.settle,
+    )
+
+
+def _verify(entry: Entry, given: Verify, files: Files) -> settings.Verify:
+    loc = entry.origin("verify", "checks")
+    checks = None
+    if given.checks is not None:
+        checks = tuple(_check(check, (*loc, index), files) for index, check in enumerate(given.checks))
+    return _replace(settings.Verify(), timeout_s=given.timeout, checks=checks, stable_for_s=given.stable_for)
+
+
+def _check(check: Check, loc: Loc, files: Files) -> settings.Check:
+    if check.tcp is not None:
+        return settings.TcpCheck(port=check.tcp.port)
+    if check.http is not None:
+        return _replace(settings.HttpCheck(url=check.http.url), status=check.http.status)
+    argv = files.command(check.command or ("true",), (*loc, "command"))
+    return _replace(settings.CommandCheck(argv=argv), timeout_s=check.timeout)

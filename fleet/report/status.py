@@ -1,0 +1,179 @@
+"""Where every server of a run stands: as text, and as data for a pipe. From the run alone; figures add up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from fleet.core.rollout import why_waiting
+from fleet.core.state import IN_FLIGHT, Phase, Run, ServerState
+
+_IN_DOUBT = Phase.REQUESTED
+_SHOWN = 20
+
+
+def figures(run: Run) -> dict[str, int]:
+    """Return the counts that add up: selected = all the others together."""
+    phases = run.counts()
+    in_doubt = phases[_IN_DOUBT]
+    found = {
+        "selected": len(run.servers),
+        "verified": phases[Phase.VERIFIED],
+        "failed": phases[Phase.FAILED],
+        "skipped": phases[Phase.SKIPPED],
+        "in_flight": sum(phases[phase] for phase in IN_FLIGHT) - in_doubt,
+        "in_doubt": in_doubt,
+        "never_touched": phases[Phase.WAITING],
+    }
+    if found["selected"] != sum(found.values()) - found["selected"]:  # pragma: no cover - a defect of ours
+        raise AssertionError(f"the figures do not add up: {found}")
+    return found
+
+
+def headline(run: Run) -> str:
+    """Return the figures in one line."""
+    found = figures(run)
+    parts = [f"{found[key]} {key.replace('_', ' ')}" for key in found if key != "selected"]
+    return f"{found['selected']} servers = {' + '.join(parts)}"
+
+
+def state_word(run: Run, worked_on: str | None) -> str:
+    """Return what the run is doing, in a few words."""
+    if run.is_settled:
+        return "finished"
+    if worked_on is not None:
+        return f"running ({worked_on})"
+    if run.held is not None:
+        return f"held: {run.held}"
+    if run.drained is not None:
+        return f"drained: {run.drained}"
+    return "unfinished: its process has ended"
+
+
+def next_step(run: Run, worked_on: str | None) -> str | None:
+    """Return the command that goes on, or None when there is nothing to do."""
+    if run.is_settled:
+        failed = run.counts()[Phase.FAILED]
+        return f"fleet retry {run.id} --reason …" if failed else None
+    if worked_on is not None:
+        return None
+    if run.held is not None:
+        return f"fleet release {run.id} --reason …, then fleet resume {run.id}"
+    return f"fleet resume {run.id}"
+
+
+def as_data(run: Run, *, worked_on: str | None, now: datetime) -> dict[str, Any]:
+    """Return everything, for JSON."""
+    return {
+        "run": run.id,
+        "plan": run.settings.plan,
+        "cloud": run.opened.cloud,
+        "opened_at": run.opened_at,
+        "last_event_at": run.last_at,
+        "state": state_word(run, worked_on),
+        "held": run.held,
+        "lives": run.lives,
+        "figures": figures(run),
+        "next": next_step(run, worked_on),
+        "servers": [_server(run, server, now) for server in run.servers.values()],
+    }
+
+
+def _server(run: Run, server: ServerState, now: datetime) -> dict[str, Any]:
+    return {
+        "id": server.id,
+        "name": server.member.name,
+        "target": server.member.target,
+        "wave": server.member.wave,
+        "phase": str(server.phase),
+        "since": server.since,
+        "in_doubt": server.phase is _IN_DOUBT,
+        "attempts": server.accepted,
+        "job": server.job,
+        "system_disk_before": server.noted.system_disk if server.noted else server.member.system_disk,
+        "system_disk": server.new_disk,
+        "reason": why_waiting(run, server) or server.reason or None,
+        "hint": server.hint or None,
+        "code": server.code,
+        "request_id": server.request_id,
+        "age_s": round((now - server.since).total_seconds(), 1) if server.since else None,
+    }
+
+
+def as_text(run: Run, *, worked_on: str | None, now: datetime, everything: bool = False) -> Iterator[str]:
+    """Yield the lines for people: what needs them first."""
+    shown = 10**9 if everything else _SHOWN
+    yield f"{run.id}: {state_word(run, worked_on)}"
+    yield headline(run)
+    for target in run.targets.values():
+        phases = target.phases
+        done = f"{phases[Phase.VERIFIED]} of {target.size} verified"
+        failed = f", {target.failed} failed" if target.failed else ""
+        where = "finished" if target.finished else f"wave {target.current + 1} of {len(target.waves)}"
+        yield f"  {target.name}: {where}, {done}{failed}, {target.in_flight} in flight"
+    by_phase: dict[Phase, list[ServerState]] = {}
+    for server in run.servers.values():
+        by_phase.setdefault(server.phase, []).append(server)
+    flying = [server for phase in Phase if phase in IN_FLIGHT for server in by_phase.get(phase, [])]
+    if flying:
+        yield "in flight:"
+        yield from _cut((_flying(server, now) for server in flying), shown, len(flying))
+    if failed_ones := by_phase.get(Phase.FAILED, []):
+        yield "failed:"
+        yield from _cut((_failed(server) for server in failed_ones), shown, len(failed_ones))
+    if skipped := by_phase.get(Phase.SKIPPED, []):
+        yield "skipped:"
+        yield from _cut((f"  {each.label}: {each.reason}" for each in skipped), shown, len(skipped))
+    if waiting := by_phase.get(Phase.WAITING, []):
+        yield "never touched:"
+        reasons = Counter(why_waiting(run, server) for server in waiting)
+        for reason, count in reasons.most_common():
+            yield f"  {count} x {reason}"
+    if (step := next_step(run, worked_on)) is not None:
+        yield f"next: {step}"
+
+
+def _flying(server: ServerState, now: datetime) -> str:
+    doubt = " (in doubt)" if server.phase is _IN_DOUBT else ""
+    return f"  {server.label}: {server.phase}{doubt} for {duration(now - (server.since or now))}"
+
+
+def _failed(server: ServerState) -> str:
+    code = f" [{server.code}]" if server.code else ""
+    request = f" (request {server.request_id})" if server.code and server.request_id else ""
+    hint = f"\n    {server.hint}" if server.hint else ""
+    untouched = " It was not touched." if server.untouched else ""
+    return f"  {server.label}: {server.reason}{code}{request}.{untouched}{hint}"
+
+
+def _cut(lines: Iterator[str], shown: int, total: int) -> Iterator[str]:
+    for index, line in enumerate(lines):
+        if index == shown:
+            yield f"  … and {total - shown} more (--all shows them)"
+            return
+        yield line
+
+
+def duration(span: timedelta) -> str:
+    """Return a span in a few letters: ``4m12s``, ``1h03m``, ``2d4h``."""
+    seconds = max(0, round(span.total_seconds()))
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02}s"
+    if seconds < 86400:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
+    return f"{seconds // 86400}d{seconds % 86400 // 3600}h"
+
+
+def summary(run: Run, *, worked_on: str | None, now: datetime) -> Iterator[str]:
+    """Yield the last words of a life."""
+    took = duration(now - run.opened_at)
+    yield f"{run.id}: {state_word(run, worked_on)} after {took}"
+    yield headline(run)
+    failed = [server for server in run.servers.values() if server.phase is Phase.FAILED]
+    yield from _cut((_failed(server) for server in failed), _SHOWN, len(failed))
+    if (step := next_step(run, worked_on)) is not None:
+        yield f"next: {step}"

@@ -1,0 +1,265 @@
+"""The state folder: a folder for each run, and the locks that keep runs apart.
+
+Locks are ``flock`` on files of their own that are never renamed, held for the life of the process. The
+kernel lets go of them when the process dies, however it dies; nothing is ever stolen on a guess.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from fleet.errors import JournalError, LockedError, RunNotFoundError
+from fleet.journal import sync_folder
+
+JOURNAL = "journal.jsonl"
+_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no letter that reads like a digit
+
+
+def state_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Return where runs live: $FLEET_STATE_DIR, else $XDG_STATE_HOME/fleet, else ~/.local/state/fleet."""
+    environ = os.environ if environ is None else environ
+    if chosen := environ.get("FLEET_STATE_DIR"):
+        return Path(chosen).absolute()
+    if base := environ.get("XDG_STATE_HOME"):
+        return Path(base).absolute() / "fleet"
+    return Path.home() / ".local" / "state" / "fleet"
+
+
+def make_folder(folder: Path) -> None:
+    """Create *folder* for its owner only, its parents as needed, and make its name last."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise JournalError(
+            f"cannot create the folder {folder}: {error.strerror or error}",
+            hint="choose a writable place with FLEET_STATE_DIR; nothing was touched",
+        ) from error
+
+
+def new_run_id(plan: str, now: datetime) -> str:
+    """Return an id that sorts by time, reads well and fits a folder's name."""
+    tail = "".join(secrets.choice(_LETTERS) for _ in range(4))
+    return f"{plan}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{tail}"
+
+
+def started_at(run_id: str) -> str:
+    """Return the part of a run id that sorts by time."""
+    parts = run_id.rsplit("-", 2)
+    return "-".join(parts[1:]) if len(parts) == 3 else run_id
+
+
+def journals(folder: Path) -> list[Path]:
+    """Return the journals of all runs, the newest first."""
+    found = [path for path in folder.glob(f"*/{JOURNAL}") if path.is_file()]
+    return sorted(found, key=lambda path: started_at(path.parent.name), reverse=True)
+
+
+def find(name: str | None, folder: Path) -> Path:
+    """Return the journal that *name* means: a run id, a unique prefix, a path, or nothing for the newest.
+
+    Raises:
+        RunNotFoundError: None or several do.
+    """
+    if name is not None and (os.sep in name or name.endswith(".jsonl")):
+        path = Path(name)
+        path = path / JOURNAL if path.is_dir() else path
+        if not path.is_file():
+            raise RunNotFoundError(f"no journal at {path}")
+        return path
+    known = journals(folder)
+    if not known:
+        raise RunNotFoundError(f"there are no runs in {folder}", hint="FLEET_STATE_DIR says where runs live")
+    if name is None:
+        return known[0]
+    if exact := [path for path in known if path.parent.name == name]:
+        return exact[0]
+    matching = [path for path in known if path.parent.name.startswith(name)]
+    if len(matching) == 1:
+        return matching[0]
+    if not matching:
+        raise RunNotFoundError(f"no run is called {name!r}", hint="`fleet runs` lists them")
+    some = ", ".join(path.parent.name for path in matching[:5])
+    raise RunNotFoundError(f"{len(matching)} runs begin with {name!r}: {some}", hint="give more of the id")
+
+
+def files_folder(journal: Path) -> Path:
+    """Return where a run keeps what the journal must not hold: its user data, for its owner only."""
+    return journal.with_suffix(".files")
+
+
+def keep_files(journal: Path, contents: Mapping[str, bytes]) -> None:
+    """Keep user data by digest beside the journal, so that a resume needs nothing but the run's folder."""
+    if not contents:
+        return
+    folder = files_folder(journal)
+    make_folder(folder)
+    for digest, content in contents.items():
+        path = folder / digest
+        if path.exists():
+            continue
+        aside = folder / f".{digest}.new"
+        try:
+            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.rename(path)
+            sync_folder(folder)
+        except OSError as error:
+            raise JournalError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def read_files(journal: Path) -> dict[str, bytes]:
+    """Return what `keep_files` kept."""
+    folder = files_folder(journal)
+    if not folder.is_dir():
+        return {}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+class Lock:
+    """An exclusive lock on a file of its own.
+
+    Args:
+        path: The file; created if need be, never renamed, never deleted.
+        what: What is locked, for the one who finds it taken.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        self._what = what
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LockedError(f"cannot open the lock {path}: {error.strerror or error}") from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = self.holder()
+            os.close(self._fd)
+            raise LockedError(
+                f"{what} is being worked on by another process{f' ({holder})' if holder else ''}",
+                hint="`fleet status` shows how far it is",
+            ) from None
+        except OSError as error:
+            os.close(self._fd)
+            words = "this file system has no locks" if error.errno in {errno.ENOLCK, errno.ENOSYS} else error
+            raise LockedError(
+                f"cannot lock {path}: {words}", hint="put the state folder on a local disk (FLEET_STATE_DIR)"
+            ) from error
+        me = f"pid {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, me.encode(), 0)
+
+    def holder(self) -> str:
+        """Return who wrote itself into the file last."""
+        return os.pread(self._fd, 200, 0).decode(errors="replace").strip()
+
+    def release(self) -> None:
+        """Let go. Dying does the same."""
+        os.close(self._fd)
+
+
+def lock_run(journal: Path) -> Lock:
+    """Lock a run by its journal."""
+    return Lock(journal.with_name(journal.name + ".lock"), f"run {journal.parent.name}")
+
+
+def is_locked(journal: Path) -> str | None:
+    """Return who works on a run at the moment, or None. A look, no promise."""
+    path = journal.with_name(journal.name + ".lock")
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(fd, 200, 0).decode(errors="replace").strip() or "another process"
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return None
+
+
+class _Claimed(msgspec.Struct):
+    """What a live run writes about itself."""
+
+    run: str
+    holder: str
+    servers: list[str]
+
+
+@dataclass(slots=True)
+class Claim:
+    """Servers that a live run of this machine works on. Given back when the process ends."""
+
+    path: Path
+    _fd: int
+
+    def release(self) -> None:
+        """Give the servers back."""
+        self.path.unlink(missing_ok=True)
+        os.close(self._fd)
+
+
+def claim_servers(folder: Path, run: str, servers: Iterable[str]) -> Claim:
+    """Claim *servers* for *run*, so that no other run of this state folder works on one of them.
+
+    Raises:
+        LockedError: A live run has one of them.
+    """
+    live = folder / "live"
+    make_folder(live)
+    wanted = list(servers)
+    guard = os.open(folder / "live.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # held for milliseconds, so it is waited for
+        for path in sorted(live.glob("*.json")):
+            if path.stem != run:
+                _refuse_overlap(path, set(wanted))
+        path = live / f"{run}.json"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        holder = f"pid {os.getpid()} on {socket.gethostname()}"
+        os.ftruncate(fd, 0)
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(msgspec.json.encode(_Claimed(run, holder, wanted)))
+        return Claim(path, fd)
+    except OSError as error:
+        raise LockedError(f"cannot claim servers in {live}: {error.strerror or error}") from error
+    finally:
+        os.close(guard)
+
+
+def _refuse_overlap(path: Path, wanted: set[str]) -> None:
+    """Raise if a live run's claim names one of *wanted*; remove the claim of a dead one."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = msgspec.json.decode(path.read_bytes(), type=_Claimed)
+            if both := sorted(wanted.intersection(other.servers)):
+                raise LockedError(
+                    f"{len(both)} of these servers are being worked on by run {other.run} ({other.holder}), "
+                    f"among them {', '.join(both[:3])}",
+                    hint="wait until it has ended",
+                ) from None
+        else:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(fd)

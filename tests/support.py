@@ -1,0 +1,84 @@
+"""What several tests need: runs made from values, and events with whatever they need."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from fleet.core import events as ev
+from fleet.core.model import Call, JobId, ServerId
+from fleet.core.rollout import cut_waves
+from fleet.core.settings import CloudSettings, Rollout, Select, Settings, Target
+from fleet.core.state import Run
+
+AT = datetime(2026, 12, 5, 20, tzinfo=UTC)
+
+
+def make_run(
+    servers: int = 6,
+    *,
+    waves: tuple[int, ...] = (1, 2),
+    concurrency: int = 2,
+    hold_after: int = 0,
+    targets: tuple[str, ...] = ("web",),
+) -> Run:
+    rollout = Rollout(waves=waves, concurrency=concurrency, hold_after=hold_after)
+    members = [
+        ev.Member(
+            id=ServerId(f"{name}-{n}"),
+            name=f"{name}-{n}",
+            target=name,
+            wave=wave,
+            call=Call.REINSTALL_CLOUD_INIT,
+        )
+        for name in targets
+        for n, wave in enumerate(
+            [number for number, size in enumerate(cut_waves(servers, waves), 1) for _ in range(size)], start=1
+        )
+    ]
+    opened = ev.RunOpened(
+        format=ev.FORMAT,
+        run="r",
+        fleet="0",
+        settings=Settings(
+            plan="p",
+            digest="d",
+            folder="/",
+            cloud=CloudSettings(provider="simulator"),
+            targets=tuple(Target(name=name, select=Select(), rollout=rollout) for name in targets),
+        ),
+        members=tuple(members),
+        cloud="c",
+        project="p",
+        user="u",
+        plan_path="/p.yaml",
+        host="h",
+        pid=1,
+    )
+    return Run(opened, AT)
+
+
+def event_for(kind: type, server: ServerId) -> ev.ServerEvent:
+    """Make an event of a kind, with whatever it needs."""
+    needs = {
+        ev.Stopped: {"state": "SHUTOFF"},
+        ev.ReinstallRequested: {
+            "attempt": 1,
+            "call": Call.REINSTALL_CLOUD_INIT,
+            "system_disk": "old",
+            "data_disks": (),
+            "state": "SHUTOFF",
+            "updated": "",
+            "settle_s": 300.0,
+        },
+        ev.ReinstallRefused: {"reason": "no"},
+        ev.ReinstallUnanswered: {"reason": "lost"},
+        ev.ReinstallNotTaken: {"evidence": "stood"},
+        ev.JobVanished: {"job": JobId("j")},
+        ev.Reinstalled: {"evidence": "job"},
+        ev.ReinstallFailed: {"reason": "no"},
+        ev.ChecksPassed: {"system_disk": "new"},
+        ev.Failed: {"reason": "broken"},
+        ev.Skipped: {"reason": "gone"},
+        ev.Retried: {"reason": "again"},
+    }
+    return kind(server=server, **needs.get(kind, {}))

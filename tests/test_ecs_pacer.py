@@ -1,0 +1,150 @@
+"""The pacer: never a burst, close below a limit that nobody told, and back up again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from itertools import pairwise
+
+import pytest
+
+from fleet.clock import run_virtual
+from fleet.cloud.ecs.classify import allowed_rate
+from fleet.cloud.ecs.pacer import MAX_SILENCE_S, Lane, Pacer
+
+
+async def against(hidden, ceiling, window_s, calls=1000):
+    """Make *calls* calls against a limit of *hidden* a second; return share used, share refused."""
+    loop = asyncio.get_running_loop()
+    pacer, recent, refused, answered = Pacer(ceiling), deque(), 0, 0
+
+    async def worker():
+        nonlocal refused, answered
+        while answered < calls:
+            await pacer.slot("job")
+            while recent and recent[0] <= loop.time() - window_s:
+                recent.popleft()
+            fine = len(recent) < hidden * window_s
+            if fine:
+                recent.append(loop.time())
+            await asyncio.sleep(0.05)
+            if fine:
+                answered += 1
+                pacer.succeeded("job")
+            else:
+                refused += 1
+                pacer.throttled("job")
+
+    await asyncio.gather(*(worker() for _ in range(30)))
+    return answered / loop.time() / min(hidden, ceiling), refused / (answered + refused)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "ceiling", "window_s"),
+    [(20, 19, 1), (20, 20, 1), (10, 20, 1), (5, 20, 1), (20, 100, 1), (50, 100, 1), (10, 20, 60)],
+)
+def test_it_finds_a_limit_that_nobody_told(hidden, ceiling, window_s):
+    share, refused = run_virtual(against(hidden, ceiling, window_s))
+
+    assert share >= 0.75
+    assert refused <= 0.03
+
+
+def test_a_limit_that_is_not_reached_costs_nothing():
+    share, refused = run_virtual(against(100, 20, 1))
+
+    assert share >= 0.95
+    assert refused == 0
+
+
+async def times(pacer, count, kind="show"):
+    async def one():
+        await pacer.slot(kind)
+        return asyncio.get_running_loop().time()
+
+    return sorted(await asyncio.gather(*(one() for _ in range(count))))
+
+
+def test_no_burst_not_even_after_a_pause():
+    async def story():
+        pacer = Pacer(20.0)
+        await times(pacer, 5)
+        await asyncio.sleep(100)
+        return await times(pacer, 40)
+
+    got = run_virtual(story())
+    assert all(b - a >= 0.05 - 1e-6 for a, b in pairwise(got))
+    assert got[-1] - got[0] == pytest.approx(39 / 20, rel=0.01)
+
+
+def test_all_kinds_together_stay_below_the_ceiling():
+    async def story():
+        pacer = Pacer(10.0)
+        got = await asyncio.gather(*(times(pacer, 20, kind) for kind in ("list", "show", "job")))
+        return sorted(at for part in got for at in part)
+
+    got = run_virtual(story())
+    assert all(b - a >= 0.1 - 1e-6 for a, b in pairwise(got))
+
+
+def test_a_cut_reaches_those_who_wait_already():
+    async def story():
+        lane = Lane(10.0)
+        queue = [asyncio.create_task(lane.slot()) for _ in range(20)]
+        await asyncio.sleep(0.35)
+        lane.throttled(silence_s=5.0, limit=1.0)
+        await asyncio.sleep(4.9)
+        during = sum(task.done() for task in queue)
+        await asyncio.gather(*queue)
+        return during, asyncio.get_running_loop().time()
+
+    during, end = run_virtual(story())
+    assert during == 4
+    assert end >= 5 + 15 / 1.0
+
+
+def test_one_cut_for_a_burst_of_refusals():
+    async def story():
+        lane = Lane(10.0)
+        for _ in range(10):
+            lane.throttled()
+        return lane.rate
+
+    assert run_virtual(story()) == pytest.approx(8.0)
+
+
+def test_a_lane_waits_no_longer_than_a_minute():
+    async def story():
+        lane = Lane(10.0)
+        lane.throttled(silence_s=86_400.0)
+        await lane.slot()
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(story()) == pytest.approx(MAX_SILENCE_S)
+
+
+def test_without_refusals_it_comes_back_to_the_ceiling():
+    async def story():
+        lane = Lane(10.0)
+        lane.throttled()
+        while lane.rate < 10.0:
+            await lane.slot()
+            lane.succeeded()
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(story()) < 700
+
+
+@pytest.mark.parametrize(
+    ("message", "rate"),
+    [
+        ("policy user over ratelimit,limit:60,time:1 minute", 1.0),
+        ("policy api over ratelimit,limit:10,time:5 second", 2.0),
+        ("limit:0,time:1 minute", None),
+        ("limit:5,time:0 second", None),
+        ("limit:x,time:1 minute", None),
+        ("", None),
+    ],
+)
+def test_the_gateway_tells_its_limit(message, rate):
+    assert allowed_rate(message) == rate
