@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -706,6 +707,77 @@ def test_a_list_without_servers_in_it_is_not_an_empty_fleet(body):
             await listed(Script(answer(200, body)))
 
     run_virtual(story())
+
+
+# Some of the servers
+
+
+def everybody(request):
+    """A cloud of five servers that knows the filter by id, as Huawei Cloud does."""
+    query = dict(part.split("=") for part in request.url.partition("?")[2].split("&"))
+    if "server_id" not in query:
+        wanted = ["a", "b", "c", "d", "e"]
+        if not request.url.partition("?")[2]:
+            return answer(200, {"server": {"id": request.url[-1], "status": "ACTIVE"}})
+    else:
+        wanted = query["server_id"].split(",")
+    servers = [
+        {"id": name, "status": "ACTIVE"} if name in "abcde" else {"id": name, "fault": {"code": 404}}
+        for name in wanted
+    ]
+    return answer(200, {"count": len(servers), "servers": servers})
+
+
+def without_filter(request):
+    """The same cloud, which ignores a filter it does not know, as OTC does."""
+    bare = request.url.partition("&server_id=")[0]
+    return everybody(dataclasses.replace(request, url=bare))
+
+
+async def test_some_servers_are_listed_by_their_ids():
+    script = Script(everybody)
+
+    found = await cloud(script).servers(only={"a", "c", "e"})
+
+    assert sorted(server.id for server in found) == ["a", "c", "e"]
+    assert ["server_id=a,c,e" in sent.url for sent in script.sent] == [True]
+
+
+async def test_an_id_that_does_not_exist_is_left_out():
+    found = await cloud(Script(everybody)).servers(only={"a", "b", "gone"})
+
+    assert sorted(server.id for server in found) == ["a", "b"]
+
+
+async def test_a_cloud_without_that_filter_is_asked_for_everybody_from_then_on():
+    script = Script(without_filter)
+    client = cloud(script)
+
+    for _ in range(2):
+        found = await client.servers(only={"a", "c", "e"})
+        assert sorted(server.id for server in found) == ["a", "c", "e"]
+    assert ["server_id" in sent.url for sent in script.sent] == [True, False, False]
+
+
+async def test_a_cloud_that_refuses_that_filter_is_asked_for_everybody():
+    refusal = answer(400, {"error": {"code": "Ecs.0005", "message": "Invalid parameter"}})
+    client = cloud(Script(refusal, everybody))
+
+    found = await client.servers(only={"a", "b", "c"})
+
+    assert sorted(server.id for server in found) == ["a", "b", "c"]
+
+
+async def test_two_servers_are_read_directly():
+    script = Script(
+        answer(200, {"server": {"id": "a"}}),
+        answer(404, {"error": {"code": "Ecs.0114", "message": "itemNotFound"}}),
+    )
+
+    found = await cloud(script).servers(only={"a"}), await cloud(script).servers(only={"b"})
+
+    assert [[server.id for server in each] for each in found] == [["a"], []]
+    assert ["detail" in sent.url for sent in script.sent] == [False, False]
 
 
 # The rest

@@ -8,6 +8,7 @@ starts are retried inside; `reinstall` never is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -61,8 +62,13 @@ class Cloud(Protocol):
         """Log in if need be, and say as whom."""
         ...
 
-    async def servers(self) -> list[Server]:
-        """Return every server of the project, all pages, each once, in the cloud's order."""
+    async def servers(self, only: AbstractSet[ServerId] | None = None) -> list[Server]:
+        """Return every server of the project, all pages, each once, in the cloud's order.
+
+        Args:
+            only: Return these and no others, in the fewest calls that can show them. Whoever is missing
+                from the answer may still be there, since lists lag: `server` tells.
+        """
         ...
 
     async def server(self, server: ServerId) -> Server:

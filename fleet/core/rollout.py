@@ -8,7 +8,7 @@ opened. Limits are exceeded, not reached: ``max_failures: 2`` holds at the third
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fleet.core.model import ServerId
@@ -61,10 +61,12 @@ class Decision:
 
 def decide(run: Run) -> Decision:
     """Say who is started now. Costs the number of targets and of servers started, nothing else."""
-    if run.held is not None or run.drained is not None:
+    if run.held is not None:
         return Decision()
-    if (hold := _reason_to_hold(run)) is not None:
+    if (hold := _reason_to_hold(run)) is not None:  # before the drain: a spent budget is never only "drained"
         return Decision(hold=hold)
+    if run.drained is not None:
+        return Decision()
     target = _current(run)
     if target is None:
         return Decision()
@@ -77,6 +79,12 @@ def decide(run: Run) -> Decision:
             break
         start.append(server)
     return Decision(start=tuple(start))
+
+
+def upcoming(run: Run) -> Iterable[ServerId]:
+    """Return who is started next as room allows, in order, as far as the wave goes. Nothing is promised."""
+    target = _current(run)
+    return () if target is None else target.waves[target.current].waiting
 
 
 def _current(run: Run) -> TargetState | None:

@@ -113,6 +113,7 @@ class Short:
         return {"anyOf": [inner.get("properties", {}).get(self.field, {}), long]}
 
 
+MAX_RENDERED = 1024 * 1024  # bytes of a template; the cloud takes 32 KiB, but compression may come later
 FEW = "name what to match, or take the field out"
 
 Text = Annotated[str, StringConstraints(min_length=1)]

@@ -15,8 +15,8 @@ from typing import Literal
 from fleet.core import settings
 from fleet.errors import Problem
 from fleet.plan import model
+from fleet.plan.fields import MAX_RENDERED
 from fleet.plan.reader import Document, Loc
-from fleet.plan.template import MAX_RENDERED, check_template, try_template
 
 MAX_USER_DATA = 32 * 1024  # before base64 (docs: ecs-api, 2.2)
 
@@ -131,6 +131,9 @@ class Files:
         )
 
     def _check_template(self, source: bytes, name: str, loc: Loc) -> bool:
+        # jinja2 only for those who use it: time and memory of every other run.
+        from fleet.plan.template import check_template, try_template  # noqa: PLC0415
+
         found = list(check_template(source))
         for line, message, hint in found:
             self._wrong(loc, f"{name}, line {line}: {message}", hint)

@@ -16,9 +16,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from fleet.core.facts import facts
 from fleet.core.model import Server, ServerId
-from fleet.plan.fields import suggest
+from fleet.plan.fields import MAX_RENDERED, suggest
 
-MAX_RENDERED = 1024 * 1024  # bytes; the cloud takes 32 KiB, but compression may come later
 MAX_LOOPS = 100_000  # turns of all `range` loops of one rendering together
 
 FIELDS = ("id", "name", "private_ip", "public_ip", "zone", "flavor", "image", "tags")

@@ -15,6 +15,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
 
 import msgspec
@@ -68,8 +69,14 @@ class _RawServer(msgspec.Struct):
     enterprise_project_id: Any = None
 
 
+class _RawId(msgspec.Struct):
+    id: Any = None
+
+
 class _RawPage(msgspec.Struct):
-    servers: list[_RawServer]
+    """A page, its servers still JSON: who is not asked for is skipped, not decoded."""
+
+    servers: list[msgspec.Raw]
     count: Any = None
 
 
@@ -77,7 +84,7 @@ class _RawOne(msgspec.Struct):
     server: _RawServer
 
 
-def decode(body: bytes, kind: type[T]) -> T:
+def decode(body: bytes | msgspec.Raw, kind: type[T]) -> T:
     """Decode JSON into *kind*.
 
     Raises:
@@ -91,7 +98,7 @@ def decode(body: bytes, kind: type[T]) -> T:
         # Says types and a path, no values; but the path may quote a key.
         raise BadAnswer(f"the answer has another shape: {clean(str(error))}") from None
     except (msgspec.MsgspecError, ValueError):
-        raise BadAnswer(f"the answer is no JSON ({len(body)} bytes)") from None
+        raise BadAnswer(f"the answer is no JSON ({len(bytes(body))} bytes)") from None
 
 
 def clean(text: object, limit: int = MAX_TEXT) -> str:
@@ -105,10 +112,40 @@ def clean(text: object, limit: int = MAX_TEXT) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def page(body: bytes) -> tuple[list[Server], int | None]:
-    """Return the servers of one page, and how many the cloud says there are in all."""
+class Page(msgspec.Struct, frozen=True):
+    """One page of the list of servers.
+
+    Attributes:
+        ids: Of all servers on it, in the cloud's order.
+        servers: Those of them that were wanted.
+        made_from: The same by the JSON that each was made from, where *only* some were.
+        count: How many there are in all, as the cloud says.
+    """
+
+    ids: list[ServerId]
+    servers: list[Server]
+    count: int | None
+    made_from: dict[bytes, Server] = {}
+
+
+def page(
+    body: bytes, only: AbstractSet[ServerId] | None = None, known: Mapping[bytes, Server] | None = None
+) -> Page:
+    """Return one page.
+
+    Args:
+        body: The answer.
+        only: Make these servers of it and no others, which costs a tenth where they are few.
+        known: Servers of an earlier page: whoever has not changed by one byte is not made anew.
+    """
     raw = decode(body, _RawPage)
-    return [_server(item) for item in raw.servers], _integer(raw.count)
+    ids = [_id(decode(item, _RawId).id) for item in raw.servers]
+    if only is None:
+        return Page(ids, [_server(decode(item, _RawServer)) for item in raw.servers], _integer(raw.count))
+    wanted = (bytes(item) for item, each in zip(raw.servers, ids, strict=True) if each in only)
+    known = known or {}
+    made_from = {item: known.get(item) or _server(decode(item, _RawServer)) for item in wanted}
+    return Page(ids, list(made_from.values()), _integer(raw.count), made_from)
 
 
 def server(body: bytes, asked: ServerId) -> Server:
@@ -119,9 +156,13 @@ def server(body: bytes, asked: ServerId) -> Server:
     return found
 
 
-def _server(raw: _RawServer) -> Server:
-    if not (identity := _string(raw.id)):
+def _id(value: object) -> ServerId:
+    if not (identity := _string(value)):
         raise BadAnswer("the answer has a server without an id")
+    return ServerId(identity)
+
+
+def _server(raw: _RawServer) -> Server:
     metadata = _mapping(raw.metadata)
     tags = _tags(raw.tags)
     fixed, floating, networks = _addresses(raw.addresses)
@@ -129,7 +170,7 @@ def _server(raw: _RawServer) -> Server:
     flavor = _mapping(raw.flavor)
     flavor_id = _string(flavor.get("id")) or _string(flavor.get("name"))
     return Server(
-        id=ServerId(identity),
+        id=_id(raw.id),
         name=_string(raw.name),
         status=_string(raw.status).upper() or "UNKNOWN",
         task=_string(raw.task_state) or None,
