@@ -1,7 +1,8 @@
 """The plan's checks: is the reinstalled server good?
 
 A check answers None, or why not, in words. It never raises for what a server does wrong. Commands get no
-shell, the facts in ``FLEET_SERVER_*`` variables, and as JSON on their standard input.
+shell, the facts in ``FLEET_SERVER_*`` variables, and as JSON on their standard input. Of our own environment
+they get what holds no secret: cloud passwords are none of their business.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -23,6 +25,14 @@ CONNECT_TIMEOUT_S = 5.0
 HTTP_TIMEOUT_S = 10.0
 KEPT_OUTPUT = 300
 """Characters of a failed command's last output that reach the journal."""
+
+
+def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return *environ* without the variables that a registered secret is part of.
+
+    PATH stays, whatever it contains: without it a short secret would make every check fail.
+    """
+    return {name: value for name, value in environ.items() if name == "PATH" or redact(value) == value}
 
 
 class Checker(Protocol):
@@ -93,7 +103,8 @@ class NetworkChecker:
     async def _command(self, check: CommandCheck, server: Server) -> str | None:
         argv = [fill(word, server) for word in check.argv]
         known = facts(server)
-        environment = os.environ | {f"FLEET_SERVER_{key.upper()}": value for key, value in known.items()}
+        environment = _without_secrets(os.environ)
+        environment |= {f"FLEET_SERVER_{key.upper()}": value for key, value in known.items()}
         name = os.path.basename(argv[0])  # noqa: PTH119 - a word for a message, no path is touched
         try:
             process = await asyncio.create_subprocess_exec(

@@ -13,11 +13,13 @@ import asyncio
 import contextlib
 import selectors
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Clock(Protocol):
@@ -67,19 +69,35 @@ class Deadlock(RuntimeError):
     """Everything waits, and nothing will ever happen: on a real loop this would hang for ever."""
 
 
+_MAX_TURNS = 200_000
+"""Callbacks that call one another need a few turns for the same instant; a wait that spins has no end."""
+
+
 class _LeapingSelector(selectors.SelectSelector):
     """Instead of sleeping until the next timer, tells the loop that the time has passed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.elapsed = 0.0
+        self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise Deadlock("every task waits and no timer is set")
         if timeout > 0:
             self.elapsed += timeout
+            self._turns = 0
+        else:
+            self._turns += 1
+            if self._turns > _MAX_TURNS:
+                raise Deadlock(f"{_MAX_TURNS} turns of the loop, and no time has passed")
         return []
+
+
+_RESOLUTION_S = 1e-7
+"""asyncio's own nanosecond is lost in a float past 2**24 s (194 days): no timer would ever be due."""
+
+_SHORTEST_S = 1e-6
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -88,10 +106,28 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._leaping = _LeapingSelector()
         super().__init__(self._leaping)
+        self._clock_resolution = _RESOLUTION_S
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call back at *when*, a microsecond from now at the soonest.
+
+        Whoever waits for what a rounding error left over would else wait again and again, and no time pass.
+        """
+        return super().call_at(max(when, self.time() + _SHORTEST_S), callback, *args, context=context)
 
     def time(self) -> float:
         """Return virtual seconds since the loop was made."""
         return self._leaping.elapsed
+
+    def leap(self, seconds: float) -> None:
+        """Let time pass in which nothing runs: the process was stopped, and goes on."""
+        self._leaping.elapsed += seconds
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:

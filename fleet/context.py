@@ -6,7 +6,7 @@ Steps that keep to these run the same on real sockets, on virtual time, and one 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -20,8 +20,8 @@ from fleet.core.state import Run, ServerState
 from fleet.errors import CloudError, Rejected
 from fleet.observe import Observer
 
-GATHER_S = 0.05
-"""How long a stop or start waits for others to share its call. Nothing beside the seconds it then takes."""
+GATHER_S = 0.02
+"""How long a stop or start waits for others to share its call: those whom one read woke ask at once."""
 
 MAX_BATCH = 500
 """Servers in one batch call: half of what the cloud takes in a minute (ECS API reference)."""
@@ -35,6 +35,7 @@ class Context:
         record: Writes an event down, then folds it into the run.
         gate: Raises when nothing may be changed any more, since the journal is broken or the run is over.
         order: Makes the reinstall call's parameters for a server, secrets included.
+        own_ids: Ids that the machine we run on may have as a server.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Context:
         observer: Observer,
         checker: Checker,
         clock: Clock,
+        own_ids: Collection[str] = (),
     ) -> None:
+        self.own_ids = own_ids
         self.record = record
         self.order = order
         self._run = run
@@ -60,6 +63,11 @@ class Context:
         self._since: dict[tuple[ServerId, str], float] = {}
         self._stops = {force: Batch(partial(self._stop_all, force=force)) for force in (False, True)}
         self._starts = Batch(self._start_all)
+
+    def end(self) -> None:
+        """Ask for nothing more in calls that are shared, and so belong to no step; their retries included."""
+        for batch in (*self._stops.values(), self._starts):
+            batch.end()
 
     # -- record -------------------------------------------------------------------------------------
 
@@ -131,9 +139,10 @@ class Context:
         within_s: float,
         *,
         teaches: bool = False,
+        recent: bool = False,
     ) -> Server | None:
-        """Wait until a new read shows *wanted*; None after *within_s*. *teaches*: see `Observer.until`."""
-        return await self._observer.until(server.id, wanted, within_s, teaches=teaches)
+        """Wait until a new read shows *wanted*; None after *within_s*. The rest: see `Observer.until`."""
+        return await self._observer.until(server.id, wanted, within_s, teaches=teaches, recent=recent)
 
     async def job(self, server: ServerState) -> Job | None:
         """Read the server's job now; None when the cloud does not know it."""
@@ -189,6 +198,11 @@ class Batch:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
         await asyncio.shield(future)
+
+    def end(self) -> None:
+        """Cancel what is under way."""
+        for task in self._tasks:
+            task.cancel()
 
     async def _flush(self) -> None:
         await asyncio.sleep(GATHER_S)

@@ -7,7 +7,7 @@ before anybody acts on it. Servers that an earlier life left in flight come firs
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum, auto
 
 from fleet.checks import Checker
@@ -16,7 +16,7 @@ from fleet.cloud.api import Cloud, ReinstallOrder
 from fleet.context import Context
 from fleet.core.events import Admitted, Event, RunDrained, RunFinished, RunHeld, WaveStarted
 from fleet.core.model import Server, ServerId
-from fleet.core.rollout import decide
+from fleet.core.rollout import decide, upcoming
 from fleet.core.state import IN_FLIGHT, Phase, Run, ServerState
 from fleet.errors import Exit, FleetError, JournalError
 from fleet.journal import Recorder
@@ -38,6 +38,7 @@ class Engine:
     Args:
         recorder: Holds the run and writes its facts down.
         order: Makes the parameters of a server's reinstall call.
+        own_ids: Ids that the machine we run on may have as a server: never wiped.
     """
 
     def __init__(
@@ -48,12 +49,13 @@ class Engine:
         clock: Clock,
         checker: Checker,
         order: Callable[[ServerState, Server], ReinstallOrder],
+        own_ids: Collection[str] = (),
     ) -> None:
         self.run = run = recorder.run
         self._recorder = recorder
         rate = run.settings.cloud.requests_per_second
         # Polls of a big list may take a quarter of the calls: the rest is for those that act.
-        self._observer = Observer(cloud, shortest_s=max(SHORTEST_S, 4 / rate))
+        self._observer = Observer(cloud, shortest_s=max(SHORTEST_S, 4 / rate), upcoming=lambda: upcoming(run))
         self._context = Context(
             run=run,
             record=self.record,
@@ -63,6 +65,7 @@ class Engine:
             observer=self._observer,
             checker=checker,
             clock=clock,
+            own_ids=own_ids,
         )
         self._tasks: dict[asyncio.Task[None], ServerId] = {}
         self._wake = asyncio.Event()
@@ -109,6 +112,7 @@ class Engine:
                 await self._wake.wait()
                 self._wake.clear()
         finally:
+            self._context.end()
             await cancel_all(set(self._tasks))
             await self._observer.close()
         if self._error is not None:
@@ -159,6 +163,10 @@ class Engine:
         """End this life: nothing is started, nothing more is asked of the cloud."""
         if self._error is None:
             self._error = error
+            # Now, not when `work` gets its turn: a request that is about to be sent must not be.
+            self._context.end()
+            for task in self._tasks.keys() - {asyncio.current_task()}:
+                task.cancel()
         self._wake.set()
 
     def _finish(self) -> Exit:

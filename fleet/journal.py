@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import msgspec
 
 from fleet.core.events import FORMAT, SYNCED, Event, RunOpened
-from fleet.core.state import IllegalEventError, Run, apply
+from fleet.core.state import IllegalEventError, Run, apply, check
 from fleet.errors import JournalError
 
 _encode = msgspec.json.Encoder().encode
@@ -150,6 +150,10 @@ class Journal:
     def reopen(cls, path: Path, tail: Tail, *, sink: Callable[[Path], Sink] | None = None) -> Journal:
         """Go on with a journal that `read` has read. A torn tail is cut, after it was kept aside."""
         try:
+            if path.stat().st_size != tail.size + len(tail.torn):
+                raise JournalError(
+                    f"{path} has changed since it was read", hint="give the same command again"
+                )
             if tail.torn:
                 _cut(path, tail)
             opened = sink(path) if sink else FileSink(path, create=False)
@@ -201,14 +205,13 @@ class Tail:
     torn: bytes = b""
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
     """Yield line number, bytes, and whether it is the last one."""
-    with path.open("rb") as file:
-        number, line = 1, file.readline()
-        while line:
-            following = file.readline()
-            yield number, line, not following
-            number, line = number + 1, following
+    number, line = 1, file.readline()
+    while line:
+        following = file.readline()
+        yield number, line, not following
+        number, line = number + 1, following
 
 
 def read(path: Path) -> tuple[list[Entry], Tail]:
@@ -220,24 +223,30 @@ def read(path: Path) -> tuple[list[Entry], Tail]:
     Raises:
         JournalError: With the line number.
     """
-    entries: list[Entry] = []
-    crc = size = 0
     try:
-        for number, line, is_last in _lines(path):
-            try:
-                entry, crc = _parse(number, line, crc)
-            except JournalError as error:
-                if is_last and entries and _is_torn(line):
-                    return entries, Tail(entries[-1].seq, crc, size, torn=line)
-                raise JournalError(
-                    f"{path}:{number}: {error.message}",
-                    hint=error.hint
-                    or "the file is damaged or was edited; restore a copy, or look at each server by hand",
-                ) from error
-            entries.append(entry)
-            size += len(line)
+        with path.open("rb") as file:
+            return read_from(file, path)
     except OSError as error:
         raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from error
+
+
+def read_from(file: BinaryIO, path: Path) -> tuple[list[Entry], Tail]:
+    """Read a whole journal from *file*; *path* is for messages. As `read`."""
+    entries: list[Entry] = []
+    crc = size = 0
+    for number, line, is_last in _lines(file):
+        try:
+            entry, crc = _parse(number, line, crc)
+        except JournalError as error:
+            if is_last and entries and _is_torn(line):
+                return entries, Tail(entries[-1].seq, crc, size, torn=line)
+            raise JournalError(
+                f"{path}:{number}: {error.message}",
+                hint=error.hint
+                or "the file is damaged or was edited; restore a copy, or look at each server by hand",
+            ) from error
+        entries.append(entry)
+        size += len(line)
     if not entries:
         raise JournalError(
             f"{path}: the journal is empty",
@@ -347,8 +356,11 @@ class Recorder:
 
         Raises:
             JournalError: It may not be on the disk. Nothing that it gates may be done, now or later.
+            IllegalEventError: It cannot follow; a defect of ours. It was not written.
         """
         at = self._now().astimezone(UTC)
+        # A defect of ours must end the run, not make its journal unreadable for good.
+        check(self.run, event)
         self.journal.append(event, at)
         apply(self.run, event, at)
         for listener in self.listeners:

@@ -24,10 +24,11 @@ from fleet.core.model import Identity, ServerId
 from fleet.core.settings import Settings
 from fleet.core.state import SETTLED, Run
 from fleet.engine import Engine
-from fleet.errors import Exit, PlanError, Problem
+from fleet.errors import Exit, JournalError, PlanError, Problem
 from fleet.journal import Journal, Listener, Recorder, Tail
 from fleet.orders import Orders
 from fleet.runs import Claim, claim_servers, keep_files, make_folder
+from fleet.whereami import own_server_ids
 
 _SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.TERMINATED}
 
@@ -75,7 +76,11 @@ def open_run(
         keep_files(journal, user_data)
         book = Journal.create(journal)
         at = clock.now()
-        book.append(opened, at)
+        try:
+            book.append(opened, at)
+        except JournalError:
+            journal.unlink(missing_ok=True)  # a run that has not even begun needs no journal
+            raise
         run = Run(opened, at)
     except BaseException:
         claim.release()
@@ -152,7 +157,10 @@ def resume_run(
     recorder = Recorder(run, book, clock.now)
     recorder.record(
         RunResumed(
-            host=socket.gethostname(), pid=os.getpid(), settings=edited if changes else None, changes=changes
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            settings=edited if edited != run.settings else None,
+            changes=changes,
         )
     )
     return Life(recorder, claim, cloud, orders)
@@ -170,6 +178,7 @@ async def live(life: Life, *, clock: Clock, listeners: tuple[Listener, ...] = ()
         clock=clock,
         checker=NetworkChecker(life.run.settings.folder),
         order=life.orders,
+        own_ids=own_server_ids(),
     )
     with _signals(engine) as seen:
         code = await engine.work()
@@ -188,10 +197,12 @@ def _signals(engine: Engine) -> Iterator[list[signal.Signals]]:
         else:
             engine.stop_now()
 
-    for number in _SIGNALS:
+    # What we were told to ignore stays ignored: `nohup fleet run …` is to survive the terminal.
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in heeded:
         loop.add_signal_handler(number, on_signal, number)
     try:
         yield seen
     finally:
-        for number in _SIGNALS:
+        for number in heeded:
             loop.remove_signal_handler(number)

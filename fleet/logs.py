@@ -50,7 +50,27 @@ class _Lenient:
 
 def _redact(_logger: object, _method: str, fields: structlog.types.EventDict) -> structlog.types.EventDict:
     """Replace every known secret, wherever it stands."""
-    return {key: redact(value) if isinstance(value, str) else value for key, value in fields.items()}
+    return {key: _cleaned(value) for key, value in fields.items()}
+
+
+def _cleaned(value: object) -> object:
+    if isinstance(value, str):
+        return redact(value)
+    return [_cleaned(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _tame(_logger: object, _method: str, fields: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Take control characters out of foreign names and words, before a terminal obeys them. JSON escapes."""
+    return {key: _printable(value) if isinstance(value, str) else value for key, value in fields.items()}
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _redact_line(_logger: object, _method: str, line: object) -> str:
+    """Replace secrets in what is written at last: the renderer puts the words of exceptions in by itself."""
+    return redact(str(line))
 
 
 def configure(*, as_json: bool, level: int = logging.INFO, stream: TextIO | None = None) -> None:
@@ -79,7 +99,9 @@ def configure(*, as_json: bool, level: int = logging.INFO, stream: TextIO | None
             stamp,
             *([structlog.processors.format_exc_info] if as_json else []),
             _redact,
+            *([] if as_json else [_tame]),
             renderer,
+            _redact_line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(file=_Lenient(stream)),  # type: ignore[arg-type]  # writes and flushes, all that is used
@@ -106,7 +128,7 @@ def event_logger(run: Run) -> Callable[[ev.Event, datetime], None]:
         fields: dict[str, Any] = {
             key: value
             for key, value in msgspec.structs.asdict(event).items()
-            if key not in _QUIET and value not in (None, "", (), False)
+            if key not in _QUIET and value is not False and value not in (None, "", ())
         }
         if (server_id := fields.get("server")) is not None:
             server = run.servers[server_id]

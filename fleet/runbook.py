@@ -31,6 +31,7 @@ from fleet.core.events import (
     Verified,
 )
 from fleet.core.model import JobStatus, Server
+from fleet.core.preflight import OURSELVES
 from fleet.core.state import Phase, ServerState
 from fleet.errors import Busy, NotFound, OutcomeUnknown, Rejected, Unavailable
 
@@ -74,12 +75,12 @@ async def stop(server: ServerState, ctx: Context) -> None:
         return ctx.fail(
             server,
             f"no reinstall was accepted within {_minutes(plan.reinstall.timeout_s)}{last}",
-            untouched=server.accepted == 0,
+            untouched=server.wiped is False,
         )
     seen = await ctx.glance(server)
     if seen.locked:
         return ctx.fail(
-            server, "it is locked", hint="its owner has to unlock it", untouched=server.accepted == 0
+            server, "it is locked", hint="its owner has to unlock it", untouched=server.wiped is False
         )
     # The cloud stops it by itself, but never on a call that may be a repeat: a running server is the
     # cloud's own guard against a second wipe.
@@ -121,14 +122,14 @@ async def _power_off(
             server,
             f"not stopped after {_minutes(plan.soft_timeout_s)}, and the plan forbids to power it off",
             hint="`stop: {then: hard}` would; the server may still shut down by itself",
-            untouched=server.accepted == 0,
+            untouched=server.wiped is False,
         )
         return None
     ctx.fail(
         server,
         f"not powered off after {_minutes(HARD_STOP_S)}: it is {seen.state()}",
         hint="the cloud's support can, when a power-off hangs this long",
-        untouched=server.accepted == 0,
+        untouched=server.wiped is False,
     )
     return None
 
@@ -151,7 +152,7 @@ async def request_reinstall(server: ServerState, ctx: Context) -> None:
             server,
             f"changed since planned: {difference}",
             hint="it was not wiped; a new run would plan for it as it is now",
-            untouched=server.accepted == 0,
+            untouched=server.wiped is False,
         )
     let_cloud_stop = plan.mode == "with-stop-server" and server.noted is None and seen.is_on
     if not (_may_be_asked(seen) or let_cloud_stop):
@@ -160,16 +161,20 @@ async def request_reinstall(server: ServerState, ctx: Context) -> None:
                 server,
                 "changed since planned: somebody has started it after it was stopped",
                 hint="it was not wiped; `fleet retry` would stop it again",
-                untouched=server.accepted == 0,
+                untouched=server.wiped is False,
             )
         steady = await ctx.until(server, lambda look: look.is_idle, plan.timeout_s)
         if steady is None:
-            ctx.fail(server, f"it stays {seen.state()}, so it cannot be reinstalled", untouched=True)
+            ctx.fail(
+                server,
+                f"it stays {seen.state()}, so it cannot be reinstalled",
+                untouched=server.wiped is False,
+            )
         return None
     try:
         order = ctx.order(server, seen)
     except ValueError as error:
-        return ctx.fail(server, str(error), untouched=server.accepted == 0)
+        return ctx.fail(server, str(error), untouched=server.wiped is False)
     announced = ctx.boottime()
     ctx.record(
         ReinstallRequested(
@@ -192,10 +197,19 @@ async def request_reinstall(server: ServerState, ctx: Context) -> None:
     except OutcomeUnknown as error:
         ctx.record(ReinstallUnanswered(server=server.id, reason=error.message))
     except (Unavailable, Busy) as error:
+        if isinstance(error, Busy) and seen.status == "ERROR" and not server.doubted and server.sent > 2:
+            # Nothing passes: this cloud takes stopped servers only, and an ERROR does not end by itself.
+            _refused(server, ctx, error)
+            return ctx.fail(
+                server,
+                f"it is in ERROR, and the cloud does not reinstall it so: {error.message}",
+                cause=error,
+                untouched=server.wiped is False,
+            )
         await _not_now(server, ctx, error)
     except Rejected as error:
         _refused(server, ctx, error)
-        ctx.fail(server, f"refused: {error.message}", cause=error, untouched=server.accepted == 0)
+        ctx.fail(server, f"refused: {error.message}", cause=error, untouched=server.wiped is False)
     else:
         ctx.record(ReinstallAccepted(server=server.id, job=accepted.job, request_id=accepted.request_id))
     return None
@@ -299,7 +313,8 @@ def _looks_over(server: ServerState, seen: Server) -> bool:
     """Tell whether one look suggests that the reinstall has ended."""
     if server.noted is None or not seen.is_idle or is_reinstalling(seen):
         return False
-    return seen.status == "ERROR" or (seen.is_on and has_new_disk(server.noted, seen))
+    # Off with a new disk: on its way up, or left off; the job tells, or `_steady` does.
+    return seen.status == "ERROR" or has_new_disk(server.noted, seen)
 
 
 async def _steady(server: ServerState, ctx: Context, first: Server) -> Server | None:
@@ -319,7 +334,9 @@ async def come_back(server: ServerState, ctx: Context) -> None:
     grace = min(START_GRACE_S, settle / 5)
     limit = ctx.target(server).verify.timeout_s + START_S
     while (watched := ctx.watched(server)) < limit:
-        if await ctx.until(server, lambda look: look.is_on, min(grace, limit - watched)) is not None:
+        # The look that told that it is over tells this too; `verify` looks anew.
+        on = await ctx.until(server, lambda look: look.is_on, min(grace, limit - watched), recent=True)
+        if on is not None:
             return ctx.record(Started(server=server.id))
         seen = await ctx.look(server)
         if seen.is_off and ctx.watched(server) >= grace:
@@ -356,7 +373,13 @@ async def verify(server: ServerState, ctx: Context) -> None:
     good_since: float | None = None
     wrong = "it was not seen running"
     while (watched := ctx.watched(server)) < plan.timeout_s:
-        seen = await ctx.until(server, lambda look: look.is_on, min(pause * 4, plan.timeout_s - watched))
+        # The first of the looks may be a moment old, those that confirm it are new ones.
+        seen = await ctx.until(
+            server,
+            lambda look: look.is_on,
+            min(pause * 4, plan.timeout_s - watched),
+            recent=good_since is None,
+        )
         if seen is None:
             good_since, wrong = None, "it does not stay up"
             continue
@@ -418,12 +441,19 @@ RUNBOOK: dict[Phase, Step] = {
 
 async def take_step(server: ServerState, ctx: Context) -> None:
     """Take the step that serves the server's phase. What any step may meet is dealt with here."""
+    if server.id.lower() in ctx.own_ids and server.phase in {Phase.STOPPING, Phase.STOPPED}:
+        # The pre-flight leaves it out, but a run can be resumed on one of its own servers.
+        ctx.fail(server, OURSELVES, hint="resume the run on another machine", untouched=server.wiped is False)
+        return
     try:
         await RUNBOOK[server.phase](server, ctx)
     except NotFound as error:
         ctx.fail(server, "the server does not exist any more", cause=error)
     except Rejected as error:
-        ctx.fail(server, error.message, cause=error, untouched=server.noted is None)
+        ctx.fail(server, error.message, cause=error, untouched=server.wiped is False)
+    except (Unavailable, OutcomeUnknown) as error:
+        # The cloud answers for others and not for this one, for half an hour: see `Observer.look`.
+        ctx.fail(server, f"the cloud gives no answer about it: {error.message}", cause=error)
 
 
 def _minutes(seconds: float) -> str:

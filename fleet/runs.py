@@ -6,12 +6,14 @@ kernel lets go of them when the process dies, however it dies; nothing is ever s
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import secrets
 import socket
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,8 @@ from fleet.journal import sync_folder
 
 JOURNAL = "journal.jsonl"
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no letter that reads like a digit
+_LOCK_PATIENCE_S = 0.5
+"""`is_locked` has a run's lock for microseconds. A look of somebody else's must not refuse a run."""
 
 
 def state_folder(environ: Mapping[str, str] | None = None) -> Path:
@@ -58,6 +62,24 @@ def started_at(run_id: str) -> str:
     """Return the part of a run id that sorts by time."""
     parts = run_id.rsplit("-", 2)
     return "-".join(parts[1:]) if len(parts) == 3 else run_id
+
+
+def plan_of(run_id: str) -> str:
+    """Return the part of a run id that names its plan."""
+    return run_id.rsplit("-", 2)[0]
+
+
+def is_stillborn(journal: Path) -> bool:
+    """Tell whether a journal has no whole first line: its run died before it touched anything.
+
+    Raises:
+        JournalError: It cannot be read.
+    """
+    try:
+        with journal.open("rb") as file:
+            return not file.readline().endswith(b"\n")
+    except OSError as error:
+        raise JournalError(f"cannot read the journal {journal}: {error.strerror or error}") from error
 
 
 def journals(folder: Path) -> list[Path]:
@@ -143,9 +165,12 @@ class Lock:
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise LockedError(f"cannot open the lock {path}: {error.strerror or error}") from error
+            raise JournalError(
+                f"cannot open the lock {path}: {error.strerror or error}",
+                hint="choose a writable place with FLEET_STATE_DIR; nothing was touched",
+            ) from error
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
         except BlockingIOError:
             holder = self.holder()
             os.close(self._fd)
@@ -156,12 +181,24 @@ class Lock:
         except OSError as error:
             os.close(self._fd)
             words = "this file system has no locks" if error.errno in {errno.ENOLCK, errno.ENOSYS} else error
-            raise LockedError(
+            raise JournalError(
                 f"cannot lock {path}: {words}", hint="put the state folder on a local disk (FLEET_STATE_DIR)"
             ) from error
         me = f"pid {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, me.encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock is ours all the same, only without a name
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, me.encode(), 0)
+
+    def _take(self) -> None:
+        """Lock the file, or raise BlockingIOError when somebody keeps it."""
+        deadline = time.monotonic() + _LOCK_PATIENCE_S
+        while True:
+            try:
+                return fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.02)
 
     def holder(self) -> str:
         """Return who wrote itself into the file last."""
@@ -216,43 +253,88 @@ class Claim:
         os.close(self._fd)
 
 
+@contextlib.contextmanager
+def _guarded(folder: Path) -> Iterator[Path]:
+    """Have the claims of a state folder to oneself, for milliseconds; yield where they are."""
+    live = folder / "live"
+    make_folder(live)
+    guard = -1
+    try:
+        guard = os.open(folder / "live.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield live
+    except OSError as error:
+        raise JournalError(
+            f"cannot claim servers in {live}: {error.strerror or error}",
+            hint="make room or choose another place with FLEET_STATE_DIR; nothing was touched",
+        ) from error
+    finally:
+        if guard >= 0:
+            os.close(guard)
+
+
+def check_unclaimed(folder: Path, servers: Iterable[str]) -> None:
+    """Look whether a live run works on one of *servers*. No promise: that is the claim.
+
+    Raises:
+        LockedError: One does.
+        JournalError: The claims cannot be read.
+    """
+    wanted = set(servers)
+    with _guarded(folder) as live:
+        for path in sorted(live.glob("*.json")):
+            _refuse_overlap(path, wanted)
+
+
 def claim_servers(folder: Path, run: str, servers: Iterable[str]) -> Claim:
     """Claim *servers* for *run*, so that no other run of this state folder works on one of them.
 
     Raises:
         LockedError: A live run has one of them.
+        JournalError: The claim cannot be written.
     """
-    live = folder / "live"
-    make_folder(live)
     wanted = list(servers)
-    guard = os.open(folder / "live.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(guard, fcntl.LOCK_EX)  # held for milliseconds, so it is waited for
-        for path in sorted(live.glob("*.json")):
-            if path.stem != run:
-                _refuse_overlap(path, set(wanted))
+    with _guarded(folder) as live:
         path = live / f"{run}.json"
+        for other in sorted(live.glob("*.json")):
+            if other != path:
+                _refuse_overlap(other, set(wanted))
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        holder = f"pid {os.getpid()} on {socket.gethostname()}"
-        os.ftruncate(fd, 0)
-        with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(msgspec.json.encode(_Claimed(run, holder, wanted)))
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            holder = f"pid {os.getpid()} on {socket.gethostname()}"
+            os.ftruncate(fd, 0)
+            with os.fdopen(os.dup(fd), "wb") as file:
+                file.write(msgspec.json.encode(_Claimed(run, holder, wanted)))
+        except BlockingIOError:
+            holder = _read_claim(fd).holder
+            os.close(fd)
+            raise LockedError(
+                f"run {run} is being worked on by another process ({holder}), by another copy of its journal",
+                hint="wait until it has ended",
+            ) from None
+        except OSError:
+            os.close(fd)
+            raise
         return Claim(path, fd)
-    except OSError as error:
-        raise LockedError(f"cannot claim servers in {live}: {error.strerror or error}") from error
-    finally:
-        os.close(guard)
+
+
+def _read_claim(fd: int) -> _Claimed:
+    with os.fdopen(os.dup(fd), "rb") as file:  # by its name it may be gone by now
+        return msgspec.json.decode(file.read(), type=_Claimed)
 
 
 def _refuse_overlap(path: Path, wanted: set[str]) -> None:
-    """Raise if a live run's claim names one of *wanted*; remove the claim of a dead one."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    """Raise if a live run's claim names one of *wanted*."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:  # given back since the folder was listed
+        return
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            other = msgspec.json.decode(path.read_bytes(), type=_Claimed)
+            other = _read_claim(fd)
             if both := sorted(wanted.intersection(other.servers)):
                 raise LockedError(
                     f"{len(both)} of these servers are being worked on by run {other.run} ({other.holder}), "

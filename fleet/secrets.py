@@ -10,12 +10,13 @@ Nothing here is ever written anywhere: the registry lives as long as the process
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import stat
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -60,6 +61,12 @@ class Registry:
             # The longest first: a secret that contains another one would otherwise leave its rest behind.
             self._ordered = tuple(sorted(self._forms, key=len, reverse=True))
 
+    def copy(self) -> Registry:
+        """Return a registry that knows the same values."""
+        made = Registry()
+        made._forms, made._ordered = dict(self._forms), self._ordered
+        return made
+
     def redact(self, text: str) -> str:
         """Return *text* with every registered value, in every form, replaced by `MARK`."""
         for form in self._ordered:
@@ -103,6 +110,18 @@ def register(value: str) -> None:
 def redact(text: str) -> str:
     """Return *text* without the secrets that this process knows."""
     return _known.redact(text)
+
+
+@contextlib.contextmanager
+def set_aside() -> Iterator[None]:
+    """Forget, at the end, what is registered meanwhile: a rehearsal makes up thousands of tokens."""
+    global _known  # noqa: PLW0603 - the registry is the process's, by design
+    before = _known
+    _known = before.copy()
+    try:
+        yield
+    finally:
+        _known = before
 
 
 def resolve(

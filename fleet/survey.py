@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,7 @@ from fleet import __version__
 from fleet.cloud.api import Cloud
 from fleet.core.events import FORMAT, Member, RunOpened
 from fleet.core.model import Identity, Image, Server, ServerId
-from fleet.core.preflight import Finding, call_for, check_key_pair, check_password, check_server
+from fleet.core.preflight import Finding, call_for, check_key_pair, check_password, check_server, grouped
 from fleet.core.rollout import cut_waves
 from fleet.core.select import Resolution, resolve
 from fleet.core.settings import Settings, Target
@@ -53,7 +53,7 @@ class Survey:
     @property
     def warnings(self) -> tuple[Finding, ...]:
         """Findings that do not stop the run."""
-        return tuple(finding for finding in self.findings if not finding.stops)
+        return tuple(finding for finding in grouped(self.findings) if not finding.stops)
 
     def refuse(self, locate: Callable[[Problem], Problem] = lambda problem: problem) -> None:
         """Raise PlanError with everything that stops the run, if anything does.
@@ -64,7 +64,7 @@ class Survey:
         problems = [locate(problem) for problem in self.resolution.problems]
         problems += [
             Problem(f"{_who(finding)}{finding.message}", hint=finding.hint or None)
-            for finding in self.findings
+            for finding in grouped(self.findings)
             if finding.stops
         ]
         if not problems and len(self.members) == len(self.skipped):
@@ -98,8 +98,17 @@ async def survey(
     *,
     limit: Sequence[str] = (),
     skip_unfit: bool = False,
+    own_ids: Collection[str] = (),
 ) -> Survey:
     """Resolve the selectors and run every pre-flight check. Reads, and nothing else.
+
+    Args:
+        cloud: Whom to ask.
+        settings: The plan.
+        user_data: Its sources by digest.
+        limit: What narrows it.
+        skip_unfit: Skip servers that cannot be reinstalled, instead of reporting them as errors.
+        own_ids: Ids that the machine we run on may have as a server.
 
     Raises:
         CloudError: The cloud cannot be asked.
@@ -127,7 +136,7 @@ async def survey(
         findings += await _key_pair(cloud, target)
         for server in resolution.chosen.get(target.name, ()):
             image = images.get(target.reinstall.image or server.image)
-            found = [*check_server(target, server, image), *_user_data(target, server, user_data)]
+            found = [*check_server(target, server, image, own_ids), *_user_data(target, server, user_data)]
             if skip_unfit and any(each.unfit for each in found):
                 skipped[server.id] = "unfit: " + "; ".join(each.message for each in found if each.unfit)
             else:

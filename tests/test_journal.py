@@ -6,10 +6,13 @@ import errno
 import json
 import re
 import stat
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support import make_run
 
 from fleet.core import events as ev
@@ -225,3 +228,39 @@ def test_after_the_first_failure_nothing_more_is_tried(
     assert sinks[0].tried == 1
     assert run.servers[WEB].stopped_by_us is False, "what is not on the disk is not in memory"
     journal.close()
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_the_file_holds_the_answer_is_words(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "fuzz.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(JournalError):
+        load(path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["event", "server", "at", "seq", "state", "reason", "job"]), JSON))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_well_sealed_line_of_nonsense_is_refused_with_its_number(
+    tmp_path: Path, fields: dict[str, object]
+) -> None:
+    """Even with a right checksum: what is no event, or cannot follow, does not get in."""
+    path = tmp_path / "fuzz.jsonl"
+    line, crc = encode_line(1, AT, make_run().opened, 0)
+    body = json.dumps({"seq": 2, "at": "2026-12-05T20:00:03.120Z", **fields}).encode()[:-1]
+    crc = zlib.crc32(body, crc)
+    path.write_bytes(line + body + b',"crc":"%08x"}\n' % crc)
+    try:
+        run, _ = load(path)
+    except JournalError as error:
+        assert re.search(r":[12]: ", error.message)  # noqa: PT017 - either end is right, and is checked
+    else:
+        assert fields["event"] in {"Admitted", "RunHeld", "RunDrained", "RunReleased", "Skipped"}
+        assert set(run.servers) == set(make_run().servers)

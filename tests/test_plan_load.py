@@ -10,7 +10,8 @@ import pytest
 from fleet.core import settings
 from fleet.core.model import Server, ServerId
 from fleet.errors import Problem
-from fleet.plan import load_plan, plan_schema, render_user_data
+from fleet.plan import load_plan, plan_schema
+from fleet.plan.template import render_user_data
 
 PLANS = sorted((Path(__file__).parent.parent / "plans").glob("*.yaml"))
 

@@ -198,3 +198,95 @@ def test_a_server_listed_twice_is_no_run() -> None:
     )
     with pytest.raises(IllegalEventError, match="listed twice"):
         Run(twice, AT + timedelta(seconds=1))
+
+
+# -- counts across releases, retries and skips ----------------------------------------------------------
+
+
+def failed_run(servers: int = 8, *, failed: int, hold_after: int = 0) -> Run:
+    run = make_run(servers, waves=(servers,), hold_after=hold_after)
+    for n in range(1, failed + 1):
+        fail(run, n)
+    return run
+
+
+def fail(run: Run, n: int, **fields) -> None:
+    server = ServerId(f"web-{n}")
+    apply(run, ev.Admitted(server=server), AT)
+    apply(run, ev.Failed(server=server, reason="broken", **fields), AT)
+
+
+def test_a_released_failure_that_is_retried_makes_no_room_for_others() -> None:
+    """Released, then retried: the slate is clean, it has no credit. The next failure holds again."""
+    run = failed_run(failed=3)
+    apply(run, ev.RunHeld(reason="3 failed"), AT)
+    apply(run, ev.RunReleased(reason="fixed"), AT)
+    assert decide(run).hold is None
+    for n in (1, 2, 3):
+        apply(run, ev.Retried(server=ServerId(f"web-{n}"), reason="again"), AT)
+    assert run.targets["web"].forgiven == 0
+    fail(run, 4)
+    assert decide(run).hold == "1 of web failed, 0 allowed"
+
+
+def test_a_released_failure_that_is_skipped_makes_no_room_either() -> None:
+    run = failed_run(failed=2)
+    apply(run, ev.RunReleased(reason="fixed"), AT)
+    apply(run, ev.Skipped(server=ServerId("web-1"), reason="gone"), AT)
+    assert decide(run).hold is None
+    fail(run, 3)
+    assert decide(run).hold == "1 of web failed since the release, 0 allowed"
+
+
+def test_a_failure_after_the_release_that_is_retried_leaves_the_forgiven_ones_forgiven() -> None:
+    run = failed_run(failed=2, hold_after=1)
+    apply(run, ev.RunReleased(reason="fixed"), AT)
+    fail(run, 3)
+    apply(run, ev.Retried(server=ServerId("web-3"), reason="again"), AT)
+    fail(run, 3)
+    assert decide(run).hold is None, "one since the release, one allowed"
+    fail(run, 4)
+    assert decide(run).hold == "2 of web failed since the release, 1 allowed"
+
+
+def test_a_spent_budget_holds_also_while_the_life_drains() -> None:
+    """Exit 4, not 5: a run that cannot go on by itself does not pretend that a later life would."""
+    run = failed_run(failed=1)
+    apply(run, ev.RunDrained(reason="SIGTERM"), AT)
+    assert decide(run).hold == "1 of web failed, 0 allowed"
+
+
+def reinstalled(run: Run, n: int) -> ServerId:
+    server = ServerId(f"web-{n}")
+    for kind in (ev.Admitted, ev.Stopped, ev.ReinstallRequested, ev.ReinstallAccepted):
+        apply(run, event_for(kind, server), AT)
+    return server
+
+
+def test_untouched_is_said_of_nobody_who_was_reinstalled_in_an_earlier_go() -> None:
+    run = make_run()
+    server = reinstalled(run, 1)
+    apply(run, ev.Failed(server=server, reason="checks"), AT)
+    apply(run, ev.Retried(server=server, reason="again"), AT)
+    assert run.servers[server].accepted == 0
+    fail(run, 1, untouched=True)
+    assert not run.servers[server].untouched
+
+
+def test_untouched_is_said_of_nobody_who_is_undecidable() -> None:
+    run = make_run()
+    server = ServerId("web-1")
+    for kind in (ev.Admitted, ev.Stopped, ev.ReinstallRequested, ev.Failed, ev.Retried):
+        apply(run, event_for(kind, server), AT)
+    assert run.servers[server].wiped is None
+    fail(run, 1, untouched=True)
+    assert not run.servers[server].untouched
+
+
+def test_untouched_is_said_of_one_whose_requests_were_all_refused() -> None:
+    run = make_run()
+    server = ServerId("web-1")
+    for kind in (ev.Admitted, ev.Stopped, ev.ReinstallRequested, ev.ReinstallRefused):
+        apply(run, event_for(kind, server), AT)
+    apply(run, ev.Failed(server=server, reason="refused", untouched=True), AT)
+    assert run.servers[server].untouched

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -13,7 +14,8 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
-from fleet.runs import journals, state_folder
+from fleet.errors import FleetError
+from fleet.runs import JOURNAL, journals, state_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,27 +71,42 @@ def run_argument(*, required: bool = False) -> Callable[[F], F]:
     return click.argument("run", required=required, shell_complete=_complete_run)
 
 
+def name_of(journal: Path, run_id: str) -> str:
+    """Return what RUN has to be for `fleet.runs.find` to come upon *journal*."""
+    return run_id if journal.absolute() == state_folder() / run_id / JOURNAL else str(journal.absolute())
+
+
 def print_json(value: object) -> None:
     """Print data for a pipe."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())
+    _print(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print lines for people; no secret gets out, and control characters of foreign names neither."""
+    """Print lines for people."""
+    for line in lines:
+        _print(clean(line))
+
+
+def _print(text: str) -> None:
+    try:
+        click.echo(text)
+    except BrokenPipeError:  # `| head` has seen enough: see `run_command_line`
+        raise
+    except OSError as error:
+        raise FleetError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def clean(text: str) -> str:
+    """Return *text* without secrets and without the control characters of foreign names."""
     from fleet.secrets import redact  # noqa: PLC0415 - only where something is printed
 
-    for line in lines:
-        click.echo(redact("".join(char if char.isprintable() or char == "\n" else "?" for char in line)))
+    return redact("".join(char if char.isprintable() or char == "\n" else "?" for char in text))
 
 
 def say(text: str) -> None:
     """Talk to the person, on standard error. Nobody there to hear it is no reason to stop."""
-    from fleet.secrets import redact  # noqa: PLC0415 - only where something is printed
-
-    try:
-        click.echo(redact(text), err=True)
-    except (OSError, ValueError):
-        return
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(clean(text), err=True)
 
 
 def is_terminal() -> bool:

@@ -90,11 +90,19 @@ async def _preview(
     from fleet.cloud.registry import connect  # noqa: PLC0415
     from fleet.report import preview as report  # noqa: PLC0415
     from fleet.survey import survey  # noqa: PLC0415
+    from fleet.whereami import own_server_ids  # noqa: PLC0415
 
     loaded = load_for_action(plan)
     cloud = connect(loaded.settings.cloud, SystemClock())
     try:
-        found = await survey(cloud, loaded.settings, loaded.user_data, limit=limit, skip_unfit=skip_unfit)
+        found = await survey(
+            cloud,
+            loaded.settings,
+            loaded.user_data,
+            limit=limit,
+            skip_unfit=skip_unfit,
+            own_ids=own_server_ids(),
+        )
     finally:
         await cloud.close()
     if output == "json":

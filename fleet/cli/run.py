@@ -8,6 +8,7 @@ import logging
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from fleet import logs, runs
 from fleet.cli.common import (
     F,
     is_terminal,
+    name_of,
     now,
     plan_argument,
     print_json,
@@ -31,23 +33,28 @@ from fleet.core.edits import edits
 from fleet.core.settings import Settings
 from fleet.core.state import IN_FLIGHT, Phase, Run
 from fleet.engine import outcome
-from fleet.errors import Exit, PlanError, Problem
+from fleet.errors import Exit, FleetError, PlanError, Problem
 from fleet.journal import Tail, load
 from fleet.life import Life, check_edit, check_identity, live, open_run, resume_run
 from fleet.orders import Orders
 from fleet.plan import LoadedPlan
 from fleet.report import preview as preview_report
 from fleet.report.status import as_data, headline, summary
-from fleet.survey import opening, resolve_passwords, survey
+from fleet.survey import Survey, opening, resolve_passwords, survey
+from fleet.whereami import own_server_ids
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line said about how to run."""
+    """What the command line said about how to run.
+
+    Attributes:
+        ignore_before: Runs opened before are not gone on with: the cloud that they were about is no more.
+    """
 
     yes: bool = False
     again: bool = False
-    ignore_earlier: bool = False
+    ignore_before: datetime | None = None
     skip_unfit: bool = False
     limit: tuple[str, ...] = ()
     log_format: str = "auto"
@@ -146,6 +153,13 @@ def _at(journal: Path, plan: str) -> Earlier | None:
     """Return the run of *plan* in *journal*, or None when there is no such file yet."""
     if not journal.exists():
         return None
+    if runs.is_stillborn(journal):
+        raise PlanError(
+            Problem(
+                f"{journal} has no whole first line: its run died before it touched anything",
+                hint="delete the file and give the same command again",
+            )
+        )
     found, tail = load(journal)
     if found.settings.plan != plan:
         raise PlanError(Problem(f"{journal} is the journal of plan {found.settings.plan!r}, not of {plan!r}"))
@@ -155,9 +169,7 @@ def _at(journal: Path, plan: str) -> Earlier | None:
 def _newest(state: Path, plan: str) -> Earlier | None:
     """Return the newest run of *plan*, or None."""
     for journal in runs.journals(state):
-        if not journal.parent.name.startswith(f"{plan}-"):
-            continue
-        if journal.stat().st_size == 0:  # died before its first line, so before it touched anything
+        if runs.plan_of(journal.parent.name) != plan or runs.is_stillborn(journal):
             continue
         found, tail = load(journal)
         if found.settings.plan == plan:
@@ -172,21 +184,21 @@ async def run_plan(loaded: LoadedPlan, journal: Path | None, options: Options) -
     try:
         plan = loaded.settings.plan
         earlier = _at(journal, plan) if journal is not None else _newest(state, plan)
-        if options.ignore_earlier:  # the demo's old cloud is gone, and its run with it
+        if earlier and options.ignore_before and earlier.run.opened_at < options.ignore_before:
             earlier = None
         if earlier is not None and not earlier.run.is_settled:
             _no_limit(options, earlier.run)
             return await _go_on(earlier, state, options, loaded)
-        if earlier is not None and not options.again and not _differs(earlier.run, loaded.settings):
+        if earlier is not None and not options.again and not _differs(earlier.run, loaded.settings, options):
             return _nothing_to_do(earlier.run, options)
-        return await _open(loaded, journal, state, options)
+        return await _open(loaded, journal, state, options, earlier)
     finally:
         lock.release()
 
 
-def _differs(found: Run, settings: Settings) -> bool:
-    """Tell whether the plan asks for other servers, or for something else to be installed, than then."""
-    return bool(edits(found.settings, settings)[0])
+def _differs(found: Run, settings: Settings, options: Options) -> bool:
+    """Tell whether other servers are asked for, or something else to be installed, than then."""
+    return found.opened.limit != options.limit or bool(edits(found.settings, settings)[0])
 
 
 def _no_limit(options: Options, found: Run) -> None:
@@ -212,17 +224,28 @@ def _nothing_to_do(found: Run, options: Options) -> int:
 # -- a new run ------------------------------------------------------------------------------------------
 
 
-async def _open(loaded: LoadedPlan, journal: Path | None, state: Path, options: Options) -> int:
+async def _open(
+    loaded: LoadedPlan, journal: Path | None, state: Path, options: Options, earlier: Earlier | None
+) -> int:
     clock = SystemClock()
     cloud = connect(loaded.settings.cloud, clock)
     try:
         found = await survey(
-            cloud, loaded.settings, loaded.user_data, limit=options.limit, skip_unfit=options.skip_unfit
+            cloud,
+            loaded.settings,
+            loaded.user_data,
+            limit=options.limit,
+            skip_unfit=options.skip_unfit,
+            own_ids=own_server_ids(),
         )
         if not options.quiet:
             for line in preview_report.as_text(found):
                 say(line)
+        # First, since a server that another run is reinstalling also looks unfit.
+        runs.check_unclaimed(state, (member.id for member in found.members))
         found.refuse(loaded.located)
+        if earlier is not None:
+            _tell_repeats(earlier.run, found)
         _ask(len(found.members) - len(found.skipped), options)
         run_id = runs.new_run_id(loaded.settings.plan, clock.now())
         path = (journal or state / run_id / runs.JOURNAL).absolute()
@@ -244,6 +267,7 @@ async def _open(loaded: LoadedPlan, journal: Path | None, state: Path, options: 
                 ),
                 user_data=loaded.user_data,
             )
+            del found  # the whole project's servers: for a night's run they are many and of no use
             return await _live(life, path, clock, options)
         finally:
             lock.release()
@@ -251,12 +275,24 @@ async def _open(loaded: LoadedPlan, journal: Path | None, state: Path, options: 
         await cloud.close()
 
 
+def _tell_repeats(earlier: Run, found: Survey) -> None:
+    """Say who has been reinstalled by the plan's last run already: perhaps nobody means them again."""
+    done = [
+        member.name or member.id
+        for member in found.members
+        if (before := earlier.servers.get(member.id)) is not None and before.phase is Phase.VERIFIED
+    ]
+    if done:
+        some = ", ".join(done[:3]) + (", …" if len(done) > 3 else "")
+        say(f"warning: {len(done)} of these servers were reinstalled by run {earlier.id} ({some})")
+        say("hint: --limit '!NAME' leaves servers out")
+
+
 def _ask(servers: int, options: Options) -> None:
     """Have a person type the number of servers.
 
     Raises:
-        PlanError: Nobody is there to ask, and --yes was not given.
-        click.Abort: The person said no.
+        PlanError: Nobody is there to ask, and --yes was not given; or the answer was no.
     """
     if options.yes:
         return
@@ -265,7 +301,7 @@ def _ask(servers: int, options: Options) -> None:
     say(f"The system disks of {servers} servers will be wiped.")
     answer = click.prompt("Type the number of servers to go on", default="", show_default=False, err=True)
     if answer.strip() != str(servers):
-        raise click.Abort
+        raise PlanError(Problem("not agreed to: nothing was done"))
 
 
 # -- an old run -----------------------------------------------------------------------------------------
@@ -286,17 +322,20 @@ async def _resume(journal: Path, options: Options) -> int:
 
 
 async def _go_on(earlier: Earlier, state: Path, options: Options, loaded: LoadedPlan | None) -> int:
-    found, journal = earlier.run, earlier.journal.absolute()
+    journal = earlier.journal.absolute()
     edited = loaded.settings if loaded else None
-    changes = check_edit(found, edited)
-    settings = edited or found.settings
     lock = runs.lock_run(journal)
     clock = SystemClock()
     cloud = None
     try:
+        # Read once more: until the lock was ours, `fleet skip` and its like could still write.
+        found, tail = load(journal)
+        earlier = Earlier(journal, found, tail)
+        changes = check_edit(found, edited)
+        settings = edited or found.settings
         if found.held is not None and found.in_flight == 0:
             say(f"run {found.id} is held: {found.held}")
-            say(f"hint: fleet release {found.id} --reason …, then the same command again")
+            say(f"hint: fleet release {name_of(journal, found.id)} --reason …, then the same command again")
             return Exit.HELD
         _tell_resume(earlier, changes, options)
         cloud = connect(settings.cloud, clock)
@@ -367,9 +406,9 @@ async def _live(life: Life, journal: Path, clock: SystemClock, options: Options)
 
 
 def _last_words(found: Run, journal: Path, options: Options, code: int) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody may be listening any more
+    name = name_of(journal, found.id)
+    with contextlib.suppress(OSError, ValueError, FleetError):  # nobody may be listening any more
         if options.output == "json":
-            print_json(as_data(found, worked_on=None, now=now()))
+            print_json(as_data(found, worked_on=None, now=now(), name=name))
         elif not options.quiet or code != Exit.OK:
-            print_lines(summary(found, worked_on=None, now=now()))
-            print_lines([f"journal: {journal}"])
+            print_lines(summary(found, now=now(), name=name, journal=str(journal)))

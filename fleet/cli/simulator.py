@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fleet.errors import Exit, FleetError
 
 URL_VARIABLE = "FLEET_SIMULATOR_URL"
 _READY_S = 20.0
+_GONE_S = 5.0
 _IDLE_EXIT_S = 900.0
 
 
@@ -100,9 +102,24 @@ def simulator(
 
 @dataclass(frozen=True, slots=True)
 class DemoCloud:
-    """The demo's cloud: a process of its own, which outlives a killed `fleet demo`."""
+    """The demo's cloud: a process of its own, which outlives a killed `fleet demo`.
+
+    Attributes:
+        since: When it was started. A run from before was about another one.
+    """
 
     url: str
+    since: datetime
+
+    @classmethod
+    def read(cls, ready: Path) -> DemoCloud:
+        """Return the cloud that wrote *ready*.
+
+        Raises:
+            OSError, ValueError, KeyError: None did.
+        """
+        found = json.loads(ready.read_text())
+        return cls(found["url"], datetime.fromtimestamp(ready.stat().st_mtime, UTC))
 
     def ask(self, path: str, *, post: bool = False) -> dict[str, Any] | None:
         """Ask the operator's side of the simulator; None when nobody answers."""
@@ -116,6 +133,13 @@ class DemoCloud:
         except (OSError, ValueError, urllib.error.URLError):
             return None
         return found if isinstance(found, dict) else None
+
+    def stop(self) -> None:
+        """Have it end, and wait for that: a demo leaves nothing behind."""
+        self.ask("stop", post=True)
+        deadline = time.monotonic() + _GONE_S
+        while time.monotonic() < deadline and self.ask("health") is not None:
+            time.sleep(0.05)
 
 
 @click.command()
@@ -150,18 +174,22 @@ def demo(speed: float, seed: int, log_format: str) -> int:
     plan = _demo_plan()
     folder = runs.state_folder() / "demo"
     runs.make_folder(folder)
-    cloud, fresh = _demo_cloud(folder, speed=speed, seed=seed)
-    os.environ[URL_VARIABLE] = cloud.url
-    loaded = load_for_action(plan)
-    options = Options(yes=True, again=True, ignore_earlier=fresh, log_format=log_format)
-    code = asyncio.run(run_plan(loaded, None, options))
-    record = cloud.ask("summary")
-    if record is not None:
-        _print_record(record)
-    if code in {Exit.OK, Exit.FAILED}:
-        cloud.ask("stop", post=True)
-        (folder / "cloud.json").unlink(missing_ok=True)
-    return code
+    lock = runs.Lock(folder / "demo.lock", "the demo")  # two of them would start two clouds
+    try:
+        cloud = _demo_cloud(folder, speed=speed, seed=seed)
+        os.environ[URL_VARIABLE] = cloud.url
+        loaded = load_for_action(plan)
+        options = Options(yes=True, again=True, ignore_before=cloud.since, log_format=log_format)
+        code = asyncio.run(run_plan(loaded, None, options))
+        record = cloud.ask("summary")
+        if record is not None:
+            _print_record(record)
+        if code in {Exit.OK, Exit.FAILED}:
+            cloud.stop()
+            (folder / "cloud.json").unlink(missing_ok=True)
+        return code
+    finally:
+        lock.release()
 
 
 def _demo_plan() -> Path:
@@ -174,14 +202,14 @@ def _demo_plan() -> Path:
     raise FleetError("the demo's plan is missing from this installation")
 
 
-def _demo_cloud(folder: Path, *, speed: float, seed: int) -> tuple[DemoCloud, bool]:
-    """Return the cloud of an unfinished demo, or a new one, and whether it is new."""
+def _demo_cloud(folder: Path, *, speed: float, seed: int) -> DemoCloud:
+    """Return the cloud of an unfinished demo, or a new one."""
     ready = folder / "cloud.json"
     with contextlib.suppress(OSError, ValueError, KeyError):
-        cloud = DemoCloud(json.loads(ready.read_text())["url"])
+        cloud = DemoCloud.read(ready)
         if cloud.ask("health") is not None:
             say(f"the simulated cloud of the unfinished demo still runs at {cloud.url}")
-            return cloud, False
+            return cloud
     ready.unlink(missing_ok=True)
     log = folder / "cloud.log"
     command = [
@@ -212,9 +240,9 @@ def _demo_cloud(folder: Path, *, speed: float, seed: int) -> tuple[DemoCloud, bo
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
         if ready.exists():
-            cloud = DemoCloud(json.loads(ready.read_text())["url"])
+            cloud = DemoCloud.read(ready)
             say(f"a simulated cloud runs at {cloud.url}, {speed:g} times faster than a real one")
-            return cloud, True
+            return cloud
         if process.poll() is not None:
             break
         time.sleep(0.05)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fleet.cli.common import now, output_option, print_json, print_lines, run_argument
+from fleet.cli.common import name_of, now, output_option, print_json, print_lines, run_argument
 from fleet.errors import Exit, JournalError
 from fleet.journal import load
 from fleet.report import status as report
@@ -26,10 +26,11 @@ def status(run: str | None, *, everything: bool, output: str) -> int:
     journal = find(run, state_folder())
     worked_on = is_locked(journal)
     found, _ = load(journal)
+    name = name_of(journal, found.id)
     if output == "json":
-        print_json(report.as_data(found, worked_on=worked_on, now=now()))
+        print_json(report.as_data(found, worked_on=worked_on, now=now(), name=name))
     else:
-        print_lines(report.as_text(found, worked_on=worked_on, now=now(), everything=everything))
+        print_lines(report.as_text(found, worked_on=worked_on, now=now(), name=name, everything=everything))
     return Exit.OK
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from fleet.cli.common import print_lines, run_argument, say
+from fleet.cli.common import name_of, print_lines, run_argument, say
 from fleet.clock import SystemClock
 from fleet.core.events import Retried, RunReleased, Skipped
 from fleet.core.state import Phase, Run, ServerState
@@ -34,7 +34,7 @@ def _change(run: str, decide: Callable[[Run, Recorder], str]) -> int:
         lock.release()
     say(done)
     print_lines([headline(found)])
-    if (step := next_step(found, None)) is not None:
+    if (step := next_step(found, None, name_of(journal, found.id))) is not None:
         print_lines([f"next: {step}"])
     return Exit.OK
 

@@ -93,14 +93,16 @@ class Doubt:
         as_before = looks_as_before(noted, seen)
         if not as_before:
             self._deviation = f"{seen.state()} with system disk {seen.system_disk or 'not shown'}"
-        if self._steady < MIN_LOOKS:
-            return Conclusion(Verdict.KEEP_LOOKING)
+        steady = self._steady >= MIN_LOOKS
         # Answers leave fields out now and then, so it takes several looks without a system disk.
-        if noted.system_disk is not None and seen.system_disk is None:
+        if steady and noted.system_disk is not None and seen.system_disk is None:
             return Conclusion(Verdict.TAKEN, f"system disk {noted.system_disk} is gone")
-        if watched_s < noted.settle_s or (not seen.is_idle and watched_s < self._limit_s):
+        if not steady and not self._deviation:
             return Conclusion(Verdict.KEEP_LOOKING)
-        if as_before and not self._deviation:
+        calm = steady and seen.is_idle
+        if watched_s < noted.settle_s or (not calm and watched_s < self._limit_s):
+            return Conclusion(Verdict.KEEP_LOOKING)
+        if not self._deviation:
             evidence = (
                 f"watched for {watched_s:.0f} s: still {noted.state} with system disk {noted.system_disk}"
             )
@@ -145,16 +147,20 @@ def may_wipe(server: ServerState, seen: Server, settings: Settings, target: Targ
         return "it is a bare metal server"
     if seen.system_disk is None:
         return "it shows no system disk, so there is nothing to reinstall"
-    if (protected := is_protected(settings, seen)) is not None:
+    # That it is off is our doing: to whoever selects, excludes or protects by status it is as it was found.
+    found = msgspec.structs.replace(seen, status=member.status)
+    if (protected := is_protected(settings, found)) is not None:
         return protected
-    if target.exclude is not None and (removed := removed_by(target.exclude, seen)) is not None:
+    if target.exclude is not None and (removed := removed_by(target.exclude, found)) is not None:
         return f"it is excluded by now: {removed}"
-    if (unselected := matches(msgspec.structs.replace(target.select, status=()), seen)) is not None:
+    if (unselected := matches(target.select, found)) is not None:
         return f"it is not selected any more: {unselected}"
-    # After an accepted reinstall of ours that failed, the disk may rightly be another one.
+    # After a reinstall that the cloud took from us, also before a person's retry, it may be another one.
+    # After a request that was refused or not taken it may not, however many were taken before that.
     expected = server.noted.system_disk if server.noted else member.system_disk
-    if server.accepted == 0 and expected is not None and seen.system_disk != expected:
-        return f"its system disk is {seen.system_disk}, it was {expected}: somebody has reinstalled it"
+    if not server.disk_may_differ and expected is not None and seen.system_disk != expected:
+        who = "our last request, after all, or somebody else" if server.noted else "somebody"
+        return f"its system disk is {seen.system_disk}, it was {expected}: {who} has reinstalled it"
     return None
 
 

@@ -70,7 +70,9 @@ def _leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
         for key, each in value.items():
             yield from _leaves(each, (*path, str(key)))
     elif isinstance(value, dict | list | tuple):
-        yield path, ", ".join(_word(each) for each in value) or "nothing"
+        # An empty tuple of a tag's values means any value: that is more than no such tag.
+        empty = "any value" if path[-2:-1] == ("tags",) else "nothing"
+        yield path, ", ".join(_word(each) for each in value) or empty
     else:
         yield path, _word(value)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from fleet.core.model import Call, Image, KeyPair, Server
 from fleet.core.settings import Reinstall, Target
 
 SPECIAL_CHARACTERS = "!@$%^-_=+[{}]:,./?~#*"
 """Special characters that some cloud accepts; the cloud itself judges ``~#*`` (ECS API reference)."""
+
+
+NAMED = 5
+"""Servers that a finding about many of them names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,22 @@ class Finding:
         return f"{text}\n  hint: {self.hint}" if self.hint else text
 
 
+def grouped(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield findings, those that say the same of many servers as one: a missing image hits a thousand."""
+    groups: dict[Finding, list[str]] = {}
+    for finding in findings:
+        groups.setdefault(replace(finding, server=None), []).extend(
+            [finding.server] if finding.server else []
+        )
+    for finding, servers in groups.items():
+        if not servers:
+            yield finding
+        elif len(servers) <= NAMED:
+            yield replace(finding, server=", ".join(servers))
+        else:
+            yield replace(finding, server=f"{', '.join(servers[:NAMED])} and {len(servers) - NAMED} more")
+
+
 def call_for(reinstall: Reinstall, image: Image | None) -> Call:
     """Return which call installs a server: the plan says, or its image does, or cloud-init is assumed."""
     cloud_init = reinstall.cloud_init
@@ -44,9 +65,19 @@ def call_for(reinstall: Reinstall, image: Image | None) -> Call:
     return Call.REINSTALL_CLOUD_INIT if cloud_init else Call.REINSTALL_PLAIN
 
 
-def unfit(server: Server) -> list[str]:
-    """Say why the cloud would not reinstall this server, as it is now."""
+OURSELVES = "it is the machine that fleet runs on"
+
+
+def unfit(server: Server, own_ids: Collection[str] = ()) -> list[str]:
+    """Say why this server must not, or cannot, be reinstalled as it is now.
+
+    Args:
+        server: As the list shows it.
+        own_ids: Ids that the machine we run on may have.
+    """
     reasons = list(server.unfit)
+    if server.id.lower() in own_ids:
+        reasons.append(OURSELVES)
     if server.locked:
         reasons.append("it is locked")
     if server.system_disk is None:
@@ -58,13 +89,15 @@ def unfit(server: Server) -> list[str]:
     return reasons
 
 
-def check_server(target: Target, server: Server, image: Image | None) -> list[Finding]:
-    """Look at one server of a target."""
+def check_server(
+    target: Target, server: Server, image: Image | None, own_ids: Collection[str] = ()
+) -> list[Finding]:
+    """Look at one server of a target; *own_ids* as for `unfit`."""
     findings = [
         Finding(
             reason, "exclude it, mend it, or run with --skip-unfit", target.name, server.label, unfit=True
         )
-        for reason in unfit(server)
+        for reason in unfit(server, own_ids)
     ]
     if image is None:
         findings.append(

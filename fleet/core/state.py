@@ -116,6 +116,9 @@ class ServerState:
         new_disk: The system disk that the checks passed with.
         reason, hint, code, request_id: Why it failed or was skipped.
         untouched: It failed with its old installation in place.
+        wiped: The cloud took a reinstall of it, in whichever go; None: nobody could tell.
+        disk_may_differ: The latest request was taken, so another system disk is our own doing.
+        forgiven: It failed before the latest release, so it does not count towards the next hold.
     """
 
     member: Member
@@ -135,6 +138,9 @@ class ServerState:
     code: str | None = None
     request_id: str | None = None
     untouched: bool = False
+    wiped: bool | None = False
+    disk_may_differ: bool = False
+    forgiven: bool = False
 
     @property
     def id(self) -> ServerId:
@@ -163,13 +169,15 @@ class TargetState:
 
     Attributes:
         current: Index of the first wave that is not settled; ``len(waves)`` when all are.
-        forgiven: Failures that a release has wiped off the slate.
+        forgiven: Of those that failed, how many a release has wiped off the slate.
     """
 
     name: str
     waves: list[WaveState] = field(default_factory=list)
     current: int = 0
-    phases: Counter[Phase] = field(default_factory=Counter)
+    # Every key is there from the start: the display counts in another thread, and a dict that grows
+    # while it is looped over is an error.
+    phases: Counter[Phase] = field(default_factory=lambda: Counter(dict.fromkeys(Phase, 0)))
     in_flight: int = 0
     size: int = 0
     forgiven: int = 0
@@ -262,16 +270,30 @@ class Run:
         return all(target.finished for target in self.targets.values())
 
 
+def check(run: Run, event: ev.Event) -> None:
+    """Raise IllegalEventError if *event* cannot follow; ask before it is written down for good."""
+    if isinstance(event, ev.RunOpened):
+        raise IllegalEventError("the run is opened twice")
+    if isinstance(event, ev.WaveStarted):
+        if event.target not in run.targets or not 1 <= event.wave <= len(run.targets[event.target].waves):
+            raise IllegalEventError(f"no wave {event.wave} of target {event.target!r}")
+    elif isinstance(event, ev.ServerEvent):
+        server = run.servers.get(event.server)
+        if server is None:
+            raise IllegalEventError(f"{type(event).__name__} for {event.server}, which is not in the run")
+        if type(event) not in TRANSITIONS[server.phase]:
+            raise IllegalEventError(f"{type(event).__name__} for {server.label}, which is {server.phase}")
+
+
 def apply(run: Run, event: ev.Event, at: datetime) -> None:
     """Fold *event*, which happened at *at*, into *run*.
 
     Raises:
         IllegalEventError: It cannot follow what was before.
     """
+    check(run, event)
     run.last_at = at
     match event:
-        case ev.RunOpened():
-            raise IllegalEventError("the run is opened twice")
         case ev.RunResumed(settings=settings):
             run.lives += 1
             run.drained = None
@@ -282,6 +304,8 @@ def apply(run: Run, event: ev.Event, at: datetime) -> None:
             run.held = reason
         case ev.RunReleased():
             run.held = run.everybody = None
+            for server in run.servers.values():
+                server.forgiven = server.phase is Phase.FAILED
             for target in run.targets.values():
                 target.forgiven = target.failed
         case ev.RunDrained(reason=reason):
@@ -289,22 +313,17 @@ def apply(run: Run, event: ev.Event, at: datetime) -> None:
         case ev.RunFinished():
             run.finished = True
         case ev.WaveStarted(target=name, wave=number):
-            try:
-                run.targets[name].waves[number - 1].started = True
-            except (KeyError, IndexError):
-                raise IllegalEventError(f"no wave {number} of target {name!r}") from None
+            run.targets[name].waves[number - 1].started = True
+        case ev.RunOpened():
+            pass  # `check` has refused it
         case _:
             _apply_to_server(run, event, at)
 
 
 def _apply_to_server(run: Run, event: ev.ServerEvent, at: datetime) -> None:
-    server = run.servers.get(event.server)
-    if server is None:
-        raise IllegalEventError(f"{type(event).__name__} for {event.server}, which is not in the run")
+    server = run.servers[event.server]
     before = server.phase
-    after = TRANSITIONS[before].get(type(event))
-    if after is None:
-        raise IllegalEventError(f"{type(event).__name__} for {server.label}, which is {before}")
+    after = TRANSITIONS[before][type(event)]
     _note(run, server, event, at)
     if after is not before:
         _move(run, server, after)
@@ -328,6 +347,9 @@ def _move(run: Run, server: ServerState, after: Phase) -> None:
     if after is Phase.WAITING:
         wave.waiting.append(server.id)
         run.finished = False
+    if server.forgiven:  # retried or skipped: it must not make room for somebody else's failure
+        server.forgiven = False
+        target.forgiven -= 1
     wave.unsettled += (before in SETTLED) - (after in SETTLED)
     target.current = min(target.current, index)
     while target.current < len(target.waves) and target.waves[target.current].unsettled == 0:
@@ -348,10 +370,12 @@ def _note(run: Run, server: ServerState, event: ev.ServerEvent, at: datetime) ->
                 server.was_off = was_off
         case ev.ReinstallRequested():
             server.noted = event
+            server.disk_may_differ = False
             server.sent += 1
             server.job = None
         case ev.ReinstallAccepted(job=job, request_id=request_id):
             server.accepted += 1
+            server.wiped = server.disk_may_differ = True
             server.job = job
             server.request_id = request_id
         case ev.ReinstallUnanswered():
@@ -365,7 +389,10 @@ def _note(run: Run, server: ServerState, event: ev.ServerEvent, at: datetime) ->
         case ev.ChecksPassed(system_disk=disk):
             server.new_disk = disk
         case ev.Failed():
-            server.reason, server.hint, server.untouched = event.reason, event.hint, event.untouched
+            if server.phase is Phase.REQUESTED and not server.wiped:
+                server.wiped = None
+            server.reason, server.hint = event.reason, event.hint
+            server.untouched = event.untouched and server.wiped is False
             server.code, server.request_id = event.code, event.request_id or server.request_id
             if event.everybody:
                 run.everybody = event.reason

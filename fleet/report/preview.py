@@ -14,25 +14,37 @@ from fleet.survey import Survey
 _NAMES = 8
 
 
-def worst_case(target: Target, members: list[Member]) -> tuple[int, int]:
+def worst_case(target: Target, members: list[Member], size: int) -> tuple[int, int, int]:
     """Return what a target's limits allow at the very worst.
 
+    Args:
+        target: Whose limits.
+        members: Its servers that will be started.
+        size: Its servers in all, skipped ones included: what a share is of.
+
     Returns:
-        Most servers in flight at once, and most that can be lost before nothing more is started: the
-        failures that are allowed, the one that holds, and whoever else is in flight at that moment.
+        Most servers in flight at once; most that can be lost before nothing more is started, which are the
+        failures that are allowed, the one that holds, and whoever else is in flight at that moment; and the
+        failures that are allowed.
     """
     flying = min(
         target.rollout.concurrency, max(Counter(member.wave for member in members).values(), default=0)
     )
-    allowed = allowed_failures(target.rollout.hold_after, len(members))
-    return flying, min(len(members), allowed + flying)
+    allowed = allowed_failures(target.rollout.hold_after, size)
+    return flying, min(len(members), allowed + flying), allowed
+
+
+def _members(found: Survey, target: Target) -> tuple[list[Member], int]:
+    """Return a target's servers that will be started, and how many it has with the skipped ones."""
+    members = [member for member in found.members if member.target == target.name]
+    return [member for member in members if member.id not in found.skipped], len(members)
 
 
 def as_text(found: Survey, *, everything: bool = False) -> Iterator[str]:
     """Yield the lines for people."""
     yield f"cloud: {found.identity.cloud}, as {found.identity.user_name}"
     for target in found.settings.targets:
-        yield from _target(target, [m for m in found.members if m.target == target.name], everything)
+        yield from _target(target, *_members(found, target), everything)
     reasons = Counter(found.resolution.left_out.values())
     if reasons:
         yield f"left out: {sum(reasons.values())}"
@@ -54,11 +66,15 @@ def as_text(found: Survey, *, everything: bool = False) -> Iterator[str]:
         yield f"warning: {finding}"
 
 
-def _target(target: Target, members: list[Member], everything: bool) -> Iterator[str]:  # noqa: FBT001
+def _target(
+    target: Target,
+    members: list[Member],
+    size: int,
+    everything: bool,  # noqa: FBT001
+) -> Iterator[str]:
     waves = Counter(member.wave for member in members)
     sizes = ", ".join(str(waves[number]) for number in sorted(waves)) or "none"
-    flying, lost = worst_case(target, members)
-    allowed = allowed_failures(target.rollout.hold_after, len(members))
+    flying, lost, allowed = worst_case(target, members, size)
     yield (
         f"{target.name}: {len(members)} servers in {len(waves)} waves ({sizes}), "
         f"at most {target.rollout.concurrency} in flight; every system disk will be wiped"
@@ -94,8 +110,8 @@ def as_data(found: Survey) -> dict[str, Any]:
     """Return everything, for JSON. No secret is in it."""
     targets = []
     for target in found.settings.targets:
-        members = [member for member in found.members if member.target == target.name]
-        flying, lost = worst_case(target, members)
+        members, size = _members(found, target)
+        flying, lost, _ = worst_case(target, members, size)
         targets.append(
             {
                 "name": target.name,

@@ -32,10 +32,14 @@ def figures(run: Run) -> dict[str, int]:
     return found
 
 
-def headline(run: Run) -> str:
-    """Return the figures in one line."""
+def headline(run: Run, *, brief: bool = False) -> str:
+    """Return the figures in one line; *brief* leaves out the zeros."""
     found = figures(run)
-    parts = [f"{found[key]} {key.replace('_', ' ')}" for key in found if key != "selected"]
+    parts = [
+        f"{found[key]} {key.replace('_', ' ')}"
+        for key in found
+        if key != "selected" and (found[key] or not brief)
+    ]
     return f"{found['selected']} servers = {' + '.join(parts)}"
 
 
@@ -52,19 +56,25 @@ def state_word(run: Run, worked_on: str | None) -> str:
     return "unfinished: its process has ended"
 
 
-def next_step(run: Run, worked_on: str | None) -> str | None:
-    """Return the command that goes on, or None when there is nothing to do."""
+def next_step(run: Run, worked_on: str | None, name: str) -> str | None:
+    """Return the command that goes on, or None when there is nothing to do.
+
+    Args:
+        run: As the journal tells it.
+        worked_on: Who works on it at the moment, or None.
+        name: What the command line finds the run by: its id, or its journal's path.
+    """
     if run.is_settled:
         failed = run.counts()[Phase.FAILED]
-        return f"fleet retry {run.id} --reason …" if failed else None
+        return f"fleet retry {name} --reason …" if failed else None
     if worked_on is not None:
         return None
     if run.held is not None:
-        return f"fleet release {run.id} --reason …, then fleet resume {run.id}"
-    return f"fleet resume {run.id}"
+        return f"fleet release {name} --reason …, then fleet resume {name}"
+    return f"fleet resume {name}"
 
 
-def as_data(run: Run, *, worked_on: str | None, now: datetime) -> dict[str, Any]:
+def as_data(run: Run, *, worked_on: str | None, now: datetime, name: str) -> dict[str, Any]:
     """Return everything, for JSON."""
     return {
         "run": run.id,
@@ -76,7 +86,7 @@ def as_data(run: Run, *, worked_on: str | None, now: datetime) -> dict[str, Any]
         "held": run.held,
         "lives": run.lives,
         "figures": figures(run),
-        "next": next_step(run, worked_on),
+        "next": next_step(run, worked_on, name),
         "servers": [_server(run, server, now) for server in run.servers.values()],
     }
 
@@ -102,7 +112,9 @@ def _server(run: Run, server: ServerState, now: datetime) -> dict[str, Any]:
     }
 
 
-def as_text(run: Run, *, worked_on: str | None, now: datetime, everything: bool = False) -> Iterator[str]:
+def as_text(
+    run: Run, *, worked_on: str | None, now: datetime, name: str, everything: bool = False
+) -> Iterator[str]:
     """Yield the lines for people: what needs them first."""
     shown = 10**9 if everything else _SHOWN
     yield f"{run.id}: {state_word(run, worked_on)}"
@@ -131,7 +143,7 @@ def as_text(run: Run, *, worked_on: str | None, now: datetime, everything: bool 
         reasons = Counter(why_waiting(run, server) for server in waiting)
         for reason, count in reasons.most_common():
             yield f"  {count} x {reason}"
-    if (step := next_step(run, worked_on)) is not None:
+    if (step := next_step(run, worked_on, name)) is not None:
         yield f"next: {step}"
 
 
@@ -168,12 +180,13 @@ def duration(span: timedelta) -> str:
     return f"{seconds // 86400}d{seconds % 86400 // 3600}h"
 
 
-def summary(run: Run, *, worked_on: str | None, now: datetime) -> Iterator[str]:
-    """Yield the last words of a life."""
+def summary(run: Run, *, now: datetime, name: str, journal: str) -> Iterator[str]:
+    """Yield the last words of a life; the very last ones say how to go on, if there is a way."""
     took = duration(now - run.opened_at)
-    yield f"{run.id}: {state_word(run, worked_on)} after {took}"
+    yield f"{run.id}: {state_word(run, None)} after {took}"
     yield headline(run)
     failed = [server for server in run.servers.values() if server.phase is Phase.FAILED]
     yield from _cut((_failed(server) for server in failed), _SHOWN, len(failed))
-    if (step := next_step(run, worked_on)) is not None:
+    yield f"journal: {journal}"
+    if (step := next_step(run, None, name)) is not None:
         yield f"next: {step}"

@@ -1,0 +1,185 @@
+"""Plans that are edited, narrowed, repeated or refused: by the command line, against a real process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from process_support import Fleet, fleet_on, fleet_text, once_each, plan_text
+
+pytestmark = pytest.mark.process
+
+PAIRS = "key_pairs: [{name: demo-key}, {name: other-key}]"
+
+
+def unfinished(fleet: Fleet, plan: str) -> None:
+    child = fleet.start("run", plan, "--yes")
+    fleet.wait_for("ReinstallAccepted", 1, child=child)
+    child.kill()
+
+
+def test_pacing_may_be_edited_and_who_or_with_what_may_not(tmp_path: Path) -> None:
+    """Refused with the difference, nothing sent; pacing is taken over, and on record."""
+    with fleet_on(tmp_path, fleet_text(3, more=PAIRS)) as (fleet, cloud):
+        text = plan_text()
+        plan = fleet.plan(text)
+        unfinished(fleet, plan)
+        before = len(cloud.calls())
+        for edited, words in (
+            (text.replace("demo-key", "other-key"), "key_pair: demo-key → other-key"),
+            (text.replace("{role: web}", "{role: web, env: prod}"), "select"),
+            (text.replace("[1, 100%]", "[3]"), "waves"),
+            (text.replace("requests_per_second", "region: elsewhere, requests_per_second"), "region"),
+        ):
+            fleet.plan(edited)
+            refused = fleet("run", plan, "--yes")
+            assert refused.code == 2, refused.err
+            assert words in refused.err
+            assert "fleet resume" in refused.err
+        assert len(cloud.calls()) == before
+        fleet.plan(text.replace("concurrency: 4", "concurrency: 2"))
+        done = fleet("run", plan, "--yes")
+        assert done.code == 0, done.err
+        assert "the plan was edited: targets.p.rollout.concurrency: 4 → 2" in done.err
+        [resumed] = [event for event in fleet.events() if event["event"] == "RunResumed"]
+        assert resumed["changes"] == ["targets.p.rollout.concurrency: 4 → 2"]
+        assert cloud.reinstalls() == once_each(3)
+
+
+def test_a_finished_plan_is_not_repeated_unless_asked(tmp_path: Path) -> None:
+    with fleet_on(tmp_path, fleet_text(2)) as (fleet, cloud):
+        plan = fleet.plan(plan_text())
+        assert fleet("run", plan, "--yes").code == 0
+        before = len(cloud.calls())
+        for command in (("run", plan, "--yes"), ("run", plan), ("resume",)):
+            again = fleet(*command)
+            assert again.code == 0
+            assert "nothing to do" in again.err
+            assert "--again" in again.err
+        assert len(cloud.calls()) == before
+        assert fleet("run", plan, "--yes", "--quiet").err == ""
+        assert fleet("run", plan, "--yes", "--again").code == 0
+        assert set(cloud.reinstalls().values()) == {2}
+        assert len(fleet.journals()) == 2
+
+
+def test_limit_narrows_and_stays_what_it_was(tmp_path: Path) -> None:
+    with fleet_on(tmp_path, fleet_text(4)) as (fleet, cloud):
+        plan = fleet.plan(plan_text())
+        assert fleet("run", plan, "--yes", "--limit", "nobody-*").code == 2
+        child = fleet.start("run", plan, "--yes", "--limit", "web-1", "-l", "web-3")
+        fleet.wait_for("ReinstallAccepted", 1, child=child)
+        child.kill()
+        wider = fleet("run", plan, "--yes", "--limit", "web-2")
+        assert wider.code == 2
+        assert "--limit cannot change" in wider.err
+        assert fleet("run", plan, "--yes").code == 0
+        assert cloud.reinstalls() == {"web-1": 1, "web-3": 1}
+
+
+def test_an_unfit_server_stops_everything_or_is_skipped(tmp_path: Path) -> None:
+    text = (
+        "speed: 150\nservers:\n"
+        '  - {name: "web-{}", count: 3, tags: {role: web}, subnet: 10.20.1.0/24, locked: 1}\n'
+    )
+    with fleet_on(tmp_path, text) as (fleet, cloud):
+        plan = fleet.plan(plan_text())
+        refused = fleet("run", plan, "--yes")
+        assert refused.code == 2
+        assert "web-1: it is locked" in refused.err
+        assert "--skip-unfit" in refused.err
+        assert cloud.calls() == []
+        done = fleet("run", plan, "--yes", "--skip-unfit")
+        assert done.code == 0, done.err
+        assert cloud.reinstalls() == {"web-2": 1, "web-3": 1}
+        assert fleet("status", "-o", "json").data["figures"]["skipped"] == 1
+
+
+def test_a_journal_of_ones_own_choice(tmp_path: Path) -> None:
+    """`--journal PATH`, gone on with by the same command and by path; another plan's journal is refused."""
+    with fleet_on(tmp_path, fleet_text(3)) as (fleet, cloud):
+        plan = fleet.plan(plan_text())
+        journal = tmp_path / "mine" / "night.jsonl"
+        for count in (1, 2):
+            child = fleet.start("run", plan, "--yes", "--journal", str(journal))
+            fleet.wait_for("ReinstallAccepted", count, child=child, journal=journal)
+            child.kill()
+        status = fleet("status", str(journal))
+        assert status.last == f"next: fleet resume {journal}"
+        other = fleet.plan(plan_text(name="other"), "other.yaml")
+        foreign = fleet("run", other, "--yes", "--journal", str(journal))
+        assert foreign.code == 2
+        assert "the journal of plan 'p'" in foreign.err
+        assert fleet("resume", str(journal)).code == 0
+        assert cloud.reinstalls() == once_each(3)
+
+
+REFUSED = [
+    ("nobody to ask", {}, (), "--yes runs without asking"),
+    ("expect", {"more": "expect: {min: 5}\n"}, ("--yes",), "expect"),
+    (
+        "no server",
+        {"more": 'exclude: {name: "web-*"}\n'},
+        ("--yes",),
+        "no server",
+    ),
+    ("unbuilt", {"more": "freeze: [2026-12-24]\n"}, ("--yes",), ":8:1: "),
+    ("unknown key pair", {}, ("--yes",), "key pair 'no-such-key' does not exist"),
+]  # fmt: skip
+
+
+def test_what_is_refused_is_exit_2_and_nothing_is_sent(tmp_path: Path) -> None:
+    with fleet_on(tmp_path, fleet_text(2)) as (fleet, cloud):
+        for name, options, flags, words in REFUSED:
+            text = plan_text(**options)  # type: ignore[arg-type]  # of the table above
+            if name == "unknown key pair":
+                text = text.replace("demo-key", "no-such-key")
+            plan = fleet.plan(text)
+            refused = fleet("run", plan, *flags)
+            assert refused.code == 2, (name, refused.err)
+            assert words in refused.err, (name, refused.err)
+            if flags:
+                assert fleet("preview", plan).code == 2, name
+        both = (
+            "targets:\n  - {name: one, select: {name: 'web-*'}, reinstall: {key_pair: demo-key}}\n"
+            "  - {name: two, select: {tags: {role: web}}, reinstall: {key_pair: demo-key}}\n"
+        )
+        twice = fleet("run", fleet.plan("name: twice\ncloud: {provider: simulator}\n" + both), "--yes")
+        assert twice.code == 2
+        assert "one" in twice.err
+        assert "two" in twice.err
+        assert "web-1" in twice.err
+        assert cloud.calls() == []
+        assert fleet.journals() == []
+
+
+def test_what_is_not_built_yet_is_named_with_its_line(tmp_path: Path) -> None:
+    """Valid to the last field, so `validate` warns; preview and run would deceive, so they refuse."""
+    with fleet_on(tmp_path, fleet_text(1)) as (fleet, cloud):
+        plan = fleet.plan(
+            plan_text(more="freeze: [2026-12-24/2026-12-27]\nhooks: {on_failure: [/bin/true]}\n")
+        )
+        valid = fleet("validate", plan)
+        assert valid.code == 0, valid.err
+        assert f"warning: {plan}:8:" in valid.err
+        for command in (("preview", plan), ("run", plan, "--yes"), ("run", plan, "--check")):
+            refused = fleet(*command)
+            assert refused.code == 2
+            assert f"{plan}:8:1: " in refused.err
+            assert "frozen dates: not built yet" in refused.err
+            assert "hooks (on_failure): not built yet" in refused.err
+        assert cloud.calls() == []
+
+
+def test_check_is_preview(tmp_path: Path) -> None:
+    with fleet_on(tmp_path, fleet_text(3)) as (fleet, cloud):
+        plan = fleet.plan(plan_text())
+        shown = fleet("preview", plan, "--limit", "web-2")
+        assert shown.code == 0
+        for option in ("--check", "--dry-run"):
+            assert fleet("run", plan, option, "--limit", "web-2").out == shown.out
+        data = fleet("preview", plan, "-o", "json").data
+        assert [server["name"] for server in data["servers"]] == ["web-1", "web-2", "web-3"]
+        assert data["targets"][0]["waves"] == [1, 2]
+        assert cloud.calls() == []
+        assert fleet.journals() == []
