@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format schema judges benchmark clean
+.PHONY: demo test lint format schema soak mutants judges benchmark clean
 
 demo: $(STAMP)  ## reinstall a simulated fleet over real HTTP
 	@$(BIN)/fleet demo
@@ -24,6 +24,12 @@ format: $(STAMP)
 
 schema: $(STAMP)  ## for editors: see the first line of the example plans
 	$(BIN)/fleet schema > plans/plan.schema.json
+
+soak: $(STAMP)  ## tell many stories of crashes and faults: make soak STORIES=50000
+	$(BIN)/python -m fleet.rehearsal.soak --stories $(or $(STORIES),2000) --seed $(or $(SEED),1) --jobs 2
+
+mutants: $(STAMP)  ## break each rule on purpose, and see which test notices
+	$(BIN)/python tests/mutants/run.py $(ARGS)
 
 judges: $(STAMP)  ## the vendor's own client against our simulator, in an environment of its own
 	$(PYTHON) -m venv .venv-judges

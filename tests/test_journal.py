@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import stat
 import zlib
@@ -264,3 +265,15 @@ def test_a_well_sealed_line_of_nonsense_is_refused_with_its_number(
     else:
         assert fields["event"] in {"Admitted", "RunHeld", "RunDrained", "RunReleased", "Skipped"}
         assert set(run.servers) == set(make_run().servers)
+
+
+def test_a_write_that_the_disk_takes_in_parts_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A nearly full disk takes a part and says how much: the rest follows, or the line would be torn."""
+    really = os.write
+    monkeypatch.setattr("fleet.journal.os.write", lambda fd, data: really(fd, bytes(data[:1000])))
+    sink = FileSink(tmp_path / "file", create=True)
+    sink.write(b"x" * 10_500)
+    sink.close()
+    assert (tmp_path / "file").stat().st_size == 10_500

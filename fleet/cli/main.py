@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -11,17 +12,19 @@ from collections.abc import Sequence
 import click
 
 from fleet import __version__
-from fleet.errors import Exit, FleetError
+from fleet.errors import Exit, FleetError, NotSent
 
 _COMMANDS = {
     # name: module, attribute, and its line in the help, so that --help imports nothing
     "demo": ("fleet.cli.simulator", "demo", "Reinstall a simulated fleet: see it work in half a minute."),
     "validate": ("fleet.cli.plans", "validate", "Check a plan, offline."),
     "preview": ("fleet.cli.plans", "preview", "Show what a plan would do to which servers. Changes nothing."),
+    "rehearse": ("fleet.cli.rehearse", "rehearse", "Run a plan on virtual time against a copy of the fleet."),
     "run": ("fleet.cli.run", "run", "Reinstall the servers of a plan, or go on with its unfinished run."),
     "resume": ("fleet.cli.run", "resume", "Go on with a run."),
     "status": ("fleet.cli.status", "status", "Show where every server of a run stands."),
     "runs": ("fleet.cli.status", "runs", "List runs."),
+    "check": ("fleet.cli.check", "check", "Judge a run by its journal: was a promise broken?"),
     "release": ("fleet.cli.steer", "release", "Let a held run go on."),
     "retry": ("fleet.cli.steer", "retry", "Give failed servers of a run another try."),
     "skip": ("fleet.cli.steer", "skip", "Take servers out of a run."),
@@ -113,24 +116,53 @@ def cli() -> None:
 
 def run_command_line(args: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. Every error ends here, as words."""
+    open_missing_streams()
+    try:
+        return _run(args)
+    finally:
+        let_go_of_streams()
+
+
+def open_missing_streams() -> None:
+    """Open those of the three standard streams that we were started without (``2>&-``, some daemons).
+
+    Else the journal would become descriptor 2, and whatever is printed would be written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, so this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.dup(number), "r" if number == 0 else "w"))
+
+
+def let_go_of_streams() -> None:
+    """Flush what was printed; where nobody takes it, drop it. Python would make it exit code 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _run(args: Sequence[str] | None) -> int:
     try:
         code = cli.main(args=args, standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
-    except click.Abort:  # "no" at a prompt: nothing was touched
-        click.echo("nothing was done", err=True)
-        return Exit.USAGE
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         return error.exit_code
     except FleetError as error:
         show_error(error)
         return error.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):  # before or after a run's life, which minds signals itself
+        _say("interrupted")
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone, which is their right. Python would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has gone, which is their right
         return Exit.OK
     except Exception as error:  # noqa: BLE001 - the last resort: say that it is ours
         show_defect(error)
@@ -142,10 +174,12 @@ def show_error(error: FleetError) -> None:
     """Print an error for people, on standard error, without secrets."""
     from fleet.secrets import redact  # noqa: PLC0415 - only on the way out
 
-    text = redact(error.message)
-    click.echo(f"error: {text}", err=True)
-    if error.hint:
-        click.echo(f"hint: {redact(error.hint)}", err=True)
+    _say(f"error: {redact(error.message)}")
+    hint = error.hint
+    if hint is None and isinstance(error, NotSent):
+        hint = "check the address of the cloud, the network and the proxy settings"
+    if hint:
+        _say(f"hint: {redact(hint)}")
 
 
 def show_defect(error: BaseException) -> None:
@@ -153,5 +187,11 @@ def show_defect(error: BaseException) -> None:
     from fleet.secrets import redact  # noqa: PLC0415 - only on the way out
 
     lines = "".join(traceback.format_exception(error))
-    click.echo(redact(lines), err=True)
-    click.echo("error: this is a defect of fleet; the journal is intact, `fleet status` reads it", err=True)
+    _say(redact(lines))
+    _say("error: this is a defect of fleet; the journal is intact, `fleet status` reads it")
+
+
+def _say(text: str) -> None:
+    """Print to standard error, if anybody is there."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(text, err=True)

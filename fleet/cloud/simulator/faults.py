@@ -9,6 +9,7 @@ did in trials: answers lost after acceptance, doubles, false idle states, starts
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -172,6 +173,14 @@ class FaultBook:
         """How many times any of them befell something."""
         return sum(standing.struck for standing in self._standing)
 
+    def struck_by_kind(self) -> Counter[str]:
+        """Return how many times each kind befell a call or an operation."""
+        found: Counter[str] = Counter()
+        for standing in self._standing:
+            if standing.struck:
+                found[standing.order.kind] += standing.struck
+        return found
+
     def order(self, order: Fault) -> None:
         """Put one more fault on order."""
         self._standing.append(_Standing(order, frozenset(order.calls)))
@@ -251,7 +260,9 @@ def _lost_answers(rng: random.Random, name: str) -> Fault:
 def _errors(rng: random.Random, name: str) -> Fault:
     status = rng.choice((429, 500, 502, 503, 504))
     accepted = status != 429 and rng.random() < 0.5
-    return fault("error-burst", call="reinstall", server=name, status=status, accepted=accepted)
+    # The usual code of a 503 is flow control, which proves that nothing was done: not so if it was accepted.
+    code = "Common.0001" if accepted and status == 503 else ""
+    return fault("error-burst", call="reinstall", server=name, status=status, accepted=accepted, code=code)
 
 
 def _read_errors(rng: random.Random, _name: str) -> Fault:
@@ -293,7 +304,7 @@ def _answers(rng: random.Random, name: str) -> Fault:
         kind,
         call="reinstall",
         server=name,
-        accepted=rng.random() < 0.5,
+        accepted=kind in {"html", "garbage"} and rng.random() < 0.5,
         seconds=rng.uniform(1, 90),
         code="Ecs.0603" if kind == "rejected" else "",
     )

@@ -137,7 +137,7 @@ class _Reinstall:
         """Be as promised: running, or left off in a share of cases."""
         world, server = self.world, self.server
         off = world.chance("ends", server) < world.behaviour.ends_shutoff
-        self.finished = True
+        self.finished = self.operation.lingers = True
         self.disappear(now)
         close_actions(server, now)
         world.change(server, now, show=Show.OFF if off else Show.ACTIVE, fault=None, reinstall_failed=False)

@@ -167,12 +167,14 @@ class Operation:
         kind: ``stop``, ``start``, ``reboot`` or ``reinstall``.
         jobs: Jobs that end with it: more than one where a hard stop took over from a soft one.
         begun: A reinstall that has left the queue.
+        lingers: The server is as it will be, and available; only its job still runs.
     """
 
     kind: str
     jobs: list[Job]
     hard: bool = False
     begun: bool = False
+    lingers: bool = False
 
 
 @dataclass(slots=True, eq=False)

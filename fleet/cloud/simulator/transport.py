@@ -37,6 +37,10 @@ class SimulatedTransport:
         """Return the cloud's time."""
         return asyncio.get_running_loop().time() + self._offset_s
 
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass for the cloud alone: the client's machine slept, its loop's clock with it."""
+        self._offset_s += seconds
+
     async def send(self, request: Request) -> Response:
         """Send *request*, return its response, whatever its status.
 

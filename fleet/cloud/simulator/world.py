@@ -342,7 +342,8 @@ class World:
         self._account(server)
 
     def _account(self, server: Server) -> None:
-        down = not server.gone and (server.show is not Show.ACTIVE or server.operation is not None)
+        busy = server.operation is not None and not server.operation.lingers
+        down = not server.gone and (server.show is not Show.ACTIVE or busy)
         if down is not server.down and not server.temporary:
             server.down = down
             self.availability.move(server.spec.zone, 1 if down else -1)

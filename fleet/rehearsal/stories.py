@@ -1,0 +1,260 @@
+"""Tell a story: a run through all of its lives, nights and people, to the verdict.
+
+The person in a story does what the documents say: resumes after a crash, makes room on a full disk,
+releases a held run, gives failed servers another try. In the end everybody settles or the story says why
+not, late requests have landed, and the referee has judged.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from fleet.cloud.simulator.face import Face
+from fleet.cloud.simulator.faults import Fault
+from fleet.cloud.simulator.settings import Behaviour, Durations
+from fleet.cloud.simulator.things import ServerSpec
+from fleet.cloud.simulator.world import Estate, World
+from fleet.core.events import Retried, RunReleased
+from fleet.core.settings import Settings
+from fleet.core.state import Phase, Run
+from fleet.errors import Exit, JournalError
+from fleet.referee import Report, judge
+from fleet.rehearsal.disk import DiskSink
+from fleet.rehearsal.incidents import Incident
+from fleet.rehearsal.life import Ending, Life, Scene, reopen
+
+MAX_LIVES = 40
+MENDING_S = 600.0
+LATEST_S = 4 * 3600.0
+"""After the last life, so long is waited for requests that are still on their way, and for the cloud."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What the operator does between two lives.
+
+    Attributes:
+        releases: How many times a held run is let go on.
+        retries: How many times failed servers get another try.
+    """
+
+    releases: int = 0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Everything that decides how it goes.
+
+    Attributes:
+        incidents: What befalls each life, in order; later lives are left alone.
+        nights_s: Seconds between the lives, in order; the last one repeats.
+        estate: What the cloud has besides servers; None: its default.
+    """
+
+    seed: int
+    settings: Settings
+    servers: tuple[ServerSpec, ...]
+    faults: tuple[Fault, ...] = ()
+    incidents: tuple[tuple[Incident, ...], ...] = ()
+    nights_s: tuple[float, ...] = (60.0,)
+    person: Person = Person()
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    durations: Durations = field(default_factory=Durations)
+    estate: Estate | None = None
+    user_data: Mapping[str, bytes] = field(default_factory=dict)
+
+    def world(self) -> World:
+        """Build the cloud as it is when the story begins."""
+        return World(
+            self.servers,
+            estate=self.estate,
+            behaviour=self.behaviour,
+            durations=self.durations,
+            seed=self.seed,
+        )
+
+
+@dataclass(slots=True)
+class Told:
+    """A story, told.
+
+    Attributes:
+        endings: Of every life.
+        violations: Broken promises; empty is good.
+        run: As the journal tells it at the end; None: it was never opened.
+        opened_nothing: Why, in that case.
+    """
+
+    story: Story
+    world: World
+    face: Face
+    journal: bytes = b""
+    endings: list[Ending] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    report: Report = field(default_factory=Report)
+    run: Run | None = None
+    opened_nothing: str = ""
+
+    @property
+    def crashes(self) -> int:
+        """Lives that were killed."""
+        return sum(ending.crash is not None for ending in self.endings)
+
+    @property
+    def took_s(self) -> float:
+        """Seconds of all lives together, without the nights."""
+        return sum(ending.took_s for ending in self.endings)
+
+    def phases(self) -> dict[str, str]:
+        """Return where every server ended, by name."""
+        servers = self.run.servers.values() if self.run else ()
+        return {server.label: str(server.phase) for server in servers}
+
+    def reinstalls(self) -> dict[str, int]:
+        """Return how many reinstalls the cloud took, by name."""
+        taken = self.world.reinstalls()
+        names = {server.id: server.name for server in self.world.servers.values()}
+        return {names.get(server, server): count for server, count in taken.items()}
+
+    def events(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Return the journal's events as plain data, of one kind if wanted."""
+        found = [msgspec.json.decode(line) for line in self.journal.splitlines() if line.endswith(b'"}')]
+        return [event for event in found if name is None or event["event"] == name]
+
+
+def bound_s(settings: Settings, servers: int) -> float:
+    """Return how long a life may take at most, whatever the cloud does; computed before it begins.
+
+    Every wait of the runbook ends by a time-out; this is their sum, for one server after another.
+    """
+    worst = 0.0
+    for target in settings.targets:
+        plan = target.reinstall
+        stop = target.stop.soft_timeout_s + 300.0
+        attempt = 3 * plan.timeout_s + 4 * plan.settle_s + stop
+        each = (plan.attempts + 1) * attempt + 2 * target.verify.timeout_s + 1200.0 + stop
+        worst = max(worst, each + target.verify.stable_for_s)
+    return servers * worst + 2 * 1800.0 + 3600.0
+
+
+def tell(story: Story, *, only: frozenset[str] | None = None) -> Told:
+    """Tell *story* to its end. *only*: kinds of effects that are counted; None: all."""
+    world = story.world()
+    face = Face(world, faults=story.faults, base_url="http://127.0.0.1")
+    told = Told(story, world, face)
+    scene = Scene(face=face, settings=story.settings, user_data=story.user_data, seed=story.seed)
+    limit = bound_s(story.settings, len(story.servers))
+    rng = random.Random(story.seed ^ 0xD15C)
+    person = story.person
+    for number in range(MAX_LIVES):
+        incidents = story.incidents[number] if number < len(story.incidents) else ()
+        ending = Life(scene, incidents, bound_s=limit, only=only).play()
+        told.endings.append(ending)
+        if ending.crash == "killed":
+            scene.disk.killed()
+        elif ending.crash == "power-cut":
+            scene.disk.power_cut(rng)
+        if ending.defect is not None:
+            told.violations.append(f"defect: {type(ending.defect).__name__}: {ending.defect}")
+            break
+        told.violations += ending.wrong
+        if ending.was_settled:  # a finished run, resumed once more
+            if ending.mutations:
+                told.violations.append(f"P15 {ending.mutations} calls by a finished run")
+            break
+        person, goes_on = _decide(scene, ending, person)
+        if not goes_on:
+            told.opened_nothing = "" if scene.disk.has_run else str(ending.error)
+            break
+        night_s = story.nights_s[min(number, len(story.nights_s) - 1)]
+        # Who has read an error mends what it names first; a crash may be resumed at once.
+        scene.now_s += night_s if ending.error is None else max(night_s, MENDING_S)
+    else:
+        told.violations.append(f"P7 not settled after {MAX_LIVES} lives")
+    world.advance(scene.now_s + LATEST_S)
+    _judge(told, scene)
+    return told
+
+
+def _decide(scene: Scene, ending: Ending, person: Person) -> tuple[Person, bool]:
+    """Do what a person does after a life; say whether there is another one."""
+    if ending.crash is not None or not scene.disk.has_run:
+        # Cron tries again next night, unless the plan itself was refused.
+        return person, ending.error is None or ending.error.exit_code is not Exit.USAGE
+    if ending.error is not None or ending.run is None:
+        return person, True
+    run = ending.run
+    if run.held is not None and not run.is_settled and run.in_flight == 0:
+        if not person.releases:
+            return person, False
+        _write(scene, release=True)
+        return Person(person.releases - 1, person.retries), True
+    if run.is_settled and person.retries and run.counts()[Phase.FAILED]:
+        _write(scene, release=False)
+        return Person(person.releases, person.retries - 1), True
+    return person, True
+
+
+def _write(scene: Scene, *, release: bool) -> None:
+    """Write a person's decision into the journal of a run at rest."""
+
+    def now() -> datetime:
+        return scene.face.world.calendar.epoch.astimezone(UTC) + timedelta(seconds=scene.now_s)
+
+    recorder = reopen(scene.disk, DiskSink(scene.disk), now)
+    if release:
+        recorder.record(RunReleased(reason="mended", by="rehearsal"))
+        return
+    for server in list(recorder.run.servers.values()):
+        if server.phase is Phase.FAILED:
+            recorder.record(Retried(server=server.id, reason="another try"))
+
+
+def _judge(told: Told, scene: Scene) -> None:
+    """Let the referee judge, and add what only the cloud and the story know."""
+    world = told.world
+    told.journal = bytes(scene.disk.data)
+    record = [msgspec.json.decode(line) for line in world.ledger.lines()]
+    if not scene.disk.has_run:
+        touched = [entry for entry in record if entry["entry"] == "call"]
+        if touched:
+            told.violations.append(f"P16 {len(touched)} calls without a journal")
+        return
+    told.report = judge(told.journal, record)
+    told.violations += told.report.violations
+    try:
+        told.run = reopen(scene.disk, DiskSink(scene.disk), lambda: world.calendar.epoch).run
+    except JournalError as error:
+        told.violations.append(f"P2 {error}")
+        return
+    _judge_availability(told, record)
+    if told.run.in_flight:
+        told.violations.append(f"P8 {told.run.in_flight} servers are left in flight")
+    if told.endings and told.endings[-1].was_settled and not told.run.is_settled:
+        told.violations.append("P8 the last life began settled and ended otherwise")
+
+
+def _judge_availability(told: Told, record: list[dict[str, Any]]) -> None:
+    """Count as the cloud counts: servers down at once, less those that others have put down."""
+    effects = Counter(entry.get("effect") for entry in record)
+    meddled = sum(
+        1
+        for order in told.story.faults
+        if order.kind in {"stopped-by-other", "server-disappears", "locked-by-other", "false-idle"}
+    )
+    failed = sum(event["event"] == "Failed" for event in told.events("Failed"))
+    limit = max(target.rollout.concurrency for target in told.story.settings.targets)
+    allowed = limit + told.world.availability.at_start + failed + meddled
+    told.report.checked["P4"] += 1
+    if told.world.max_down > allowed:
+        told.violations.append(
+            f"P4 the cloud saw {told.world.max_down} down at once, {allowed} allowed; {dict(effects)}"
+        )

@@ -1,0 +1,189 @@
+"""Make stories up: small fleets, all settings, everything that goes wrong, from one number."""
+
+from __future__ import annotations
+
+import random
+
+from fleet.cloud.simulator import defaults
+from fleet.cloud.simulator.faults import Fault, FaultKind, fault, random_faults
+from fleet.cloud.simulator.settings import Behaviour, Durations, Spread
+from fleet.cloud.simulator.things import ServerSpec
+from fleet.core.settings import (
+    CloudSettings,
+    Reinstall,
+    Rollout,
+    Select,
+    Settings,
+    Share,
+    Stop,
+    Target,
+    Verify,
+)
+from fleet.rehearsal.incidents import Incident, Kind
+from fleet.rehearsal.stories import Person, Story
+
+NIGHTS_S = (0.0, 60.0, 7200.0, 259200.0)
+DURATIONS = Durations(latency=Spread(0.05, 0.0))
+QUICK = Durations(
+    latency=Spread(0.05, 0.0),
+    stop_soft=Spread(3.0),
+    stop_hard=Spread(2.0),
+    start=Spread(3.0),
+    queue=Spread(0.5),
+    reinstall=Spread(5.0),
+    job_lag=Spread(1.0),
+)
+"""So quick that a request which arrives late finds another one's work done. A guard that only holds while a
+job runs is no guard then (a real Nova on fast disks: 1 to 5 s a rebuild)."""
+
+
+def plan(*targets: Target, rate: float = 5.0, name: str = "story") -> Settings:
+    """Make a plan out of *targets*."""
+    return Settings(
+        plan=name,
+        digest="0" * 64,
+        folder="/",
+        cloud=CloudSettings(provider="simulator", requests_per_second=rate),
+        targets=targets,
+    )
+
+
+def target(
+    name: str = "web",
+    *,
+    rollout: Rollout | None = None,
+    stop: Stop | None = None,
+    reinstall: Reinstall | None = None,
+    verify: Verify | None = None,
+) -> Target:
+    """Make a target of all servers whose names begin with *name* and a dash."""
+    return Target(
+        name=name,
+        select=Select(name=(f"{name}-*",)),
+        rollout=rollout or Rollout(waves=(1, 3), concurrency=3, hold_after=1),
+        stop=stop or Stop(),
+        reinstall=reinstall or Reinstall(key_pair=defaults.KEY_PAIR),
+        verify=verify or Verify(timeout_s=300.0),
+    )
+
+
+def reference(servers: int = 8, *, concurrency: int = 3) -> Story:
+    """Return the story that crashes are enumerated on: eight servers, three at a time, nothing wrong."""
+    return Story(
+        seed=8,
+        settings=plan(
+            target(rollout=Rollout(waves=(1, 3, 4), concurrency=concurrency, hold_after=0)), rate=1.0
+        ),
+        servers=tuple(ServerSpec(name=f"web-{n}") for n in range(1, servers + 1)),
+        durations=DURATIONS,
+    )
+
+
+def tale(seed: int) -> Story:
+    """Make up a story: the same number, the same story."""
+    rng = random.Random(seed)
+    names = ["web"] if rng.random() < 0.7 else ["db", "web"]
+    servers: list[ServerSpec] = []
+    targets: list[Target] = []
+    for name in names:
+        count = rng.randint(2, 5) if len(names) == 1 else rng.randint(1, 3)
+        targets.append(_target(rng, name, count))
+        servers += [_server(rng, f"{name}-{number}") for number in range(1, count + 1)]
+    bystanders = [ServerSpec(name=f"other-{number}") for number in range(rng.randint(0, 2))]
+    everybody = [server.name for server in servers]
+    return Story(
+        seed=seed,
+        settings=plan(*targets, rate=rng.choice((0.3, 0.5, 0.5, 0.5, 1.0, 4.0))),
+        servers=(*servers, *bystanders),
+        faults=tuple(_faults(rng, everybody)),
+        incidents=tuple(_incidents(rng, len(servers)) for _ in range(rng.choice((0, 1, 1, 2, 3)))),
+        nights_s=tuple(rng.choice(NIGHTS_S) for _ in range(4)),
+        person=Person(releases=rng.randint(0, 2), retries=rng.choice((0, 0, 1))),
+        behaviour=_behaviour(rng),
+        durations=rng.choice((DURATIONS, DURATIONS, QUICK)),
+    )
+
+
+def _server(rng: random.Random, name: str) -> ServerSpec:
+    status = rng.choices(("ACTIVE", "SHUTOFF", "ERROR"), (8, 2, 1))[0]
+    return ServerSpec(name=name, status=status, data_disks=rng.choice((0, 0, 1)))
+
+
+def _target(rng: random.Random, name: str, count: int) -> Target:
+    hold: int | Share = rng.choice((0, 1, 2, count, Share(percent=50.0)))
+    return target(
+        name,
+        rollout=Rollout(
+            waves=rng.choice(((1,), (1, 3), (2, Share(percent=50.0)), (count,))),
+            concurrency=rng.randint(1, 4),
+            hold_after=hold,
+        ),
+        stop=Stop(
+            soft_timeout_s=rng.choice((60.0, 300.0)), then=rng.choice(("hard", "hard", "hard", "fail"))
+        ),
+        reinstall=Reinstall(
+            key_pair=defaults.KEY_PAIR,
+            mode=rng.choice(("stop-first", "stop-first", "stop-first", "with-stop-server")),
+            attempts=rng.choice((1, 2, 2, 3)),
+            settle_s=rng.choice((60.0, 60.0, 300.0)),
+            timeout_s=rng.choice((900.0, 900.0, 1800.0)),
+        ),
+        verify=Verify(timeout_s=rng.choice((120.0, 300.0)), stable_for_s=rng.choice((0.0, 0.0, 20.0))),
+    )
+
+
+def _behaviour(rng: random.Random) -> Behaviour:
+    return Behaviour(
+        ends_shutoff=rng.choice((0.0, 0.0, 0.3, 0.9)),
+        soft_hangs=rng.choice((0.0, 0.0, 0.2)),
+        unfit_in_batch=rng.choice(("refuse", "sub-job")),
+        doubles_while_queued=rng.random() < 0.5,
+        temporary_server=rng.choice(("B", "always", "never")),
+        token_life_s=rng.choice((86400.0, 86400.0, 900.0)),
+        strict=rng.random() < 0.7,
+    )
+
+
+def _faults(rng: random.Random, names: list[str]) -> list[Fault]:
+    found = random_faults(rng, names, rng.choice((0.0, 0.4, 0.8, 1.0)))
+    if rng.random() < 0.3:
+        found += random_faults(rng, names, 0.5)
+    if rng.random() < 0.1:
+        found.append(
+            fault(
+                "error-burst",
+                call="any",
+                status=rng.choice((429, 500, 503)),
+                from_s=rng.uniform(0, 300),
+                for_s=rng.choice((30.0, 600.0)),
+            )
+        )
+    if rng.random() < 0.1:
+        found.append(fault("lands-late", server=rng.choice(names), seconds=rng.uniform(15, 30)))
+    if rng.random() < 0.05:
+        found.append(fault("server-disappears", server=rng.choice(names), from_s=rng.uniform(5, 400)))
+    if rng.random() < 0.03:
+        found.append(fault("key-pair-deleted", from_s=rng.uniform(5, 400)))
+    if rng.random() < 0.1:  # somebody meddles at the worst moment
+        kind: FaultKind = rng.choice(("started-by-other", "locked-by-other"))
+        found.append(fault(kind, server=rng.choice(names), call=rng.choice(("show", "reinstall")), nth=2))
+    return found
+
+
+def _incidents(rng: random.Random, servers: int) -> tuple[Incident, ...]:
+    last = 25 + 45 * servers
+    found: list[Incident] = []
+    roll = rng.random()
+    if roll < 0.75:
+        found.append(Incident(rng.randint(1, last), rng.choice(("killed", "power-cut"))))
+    elif roll < 0.9:
+        kinds: tuple[Kind, ...] = ("write-fails", "sync-fails", "disk-full")
+        found.append(Incident(rng.randint(1, last), rng.choice(kinds)))
+    else:
+        found.append(Incident(rng.randint(1, last), rng.choice(("drain", "stop-now"))))
+    for _ in range(rng.choice((0, 0, 0, 1, 2))):
+        kinds = ("pause", "suspend", "wall-jump")
+        kind = rng.choice(kinds)
+        seconds = rng.choice((10.0, 45.0, 3600.0)) * (rng.choice((1, -1)) if kind == "wall-jump" else 1)
+        found.append(Incident(rng.randint(1, last), kind, seconds))
+    return tuple(found)
