@@ -76,6 +76,8 @@ class Context:
         untouched: bool = False,
     ) -> None:  # fmt: skip
         """Give the server up, with the cloud's own words when there are any."""
+        if untouched and server.stopped_by_us:
+            hint = "; ".join(part for part in (hint, "it was stopped for this, and is left off") if part)
         self.record(
             Failed(
                 server=server.id,

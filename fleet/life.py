@@ -114,13 +114,18 @@ def check_edit(run: Run, edited: Settings | None) -> tuple[str, ...]:
     return tuple(pacing)
 
 
+def is_from(run: Run, identity: Identity) -> bool:
+    """Tell whether a run was opened on the cloud and project of this login."""
+    return (identity.project_id, identity.cloud) == (run.opened.project, run.opened.cloud)
+
+
 def check_identity(run: Run, identity: Identity) -> None:
     """Refuse to go on with a run on another cloud or project than the one it was opened on.
 
     Raises:
         PlanError: It is another one.
     """
-    if (identity.project_id, identity.cloud) != (run.opened.project, run.opened.cloud):
+    if not is_from(run, identity):
         raise PlanError(
             Problem(
                 f"run {run.id} was opened on {run.opened.cloud} (project {run.opened.project}), "

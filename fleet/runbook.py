@@ -82,6 +82,13 @@ async def stop(server: ServerState, ctx: Context) -> None:
         return ctx.fail(
             server, "it is locked", hint="its owner has to unlock it", untouched=server.wiped is False
         )
+    if server.noted is None and (difference := await _unplanned(server, ctx, seen)) is not None:
+        return ctx.fail(
+            server,
+            f"changed since planned: {difference}",
+            hint="it was neither stopped nor wiped; a new run would plan for it as it is now",
+            untouched=server.wiped is False,
+        )
     # The cloud stops it by itself, but never on a call that may be a repeat: a running server is the
     # cloud's own guard against a second wipe.
     if plan.reinstall.mode == "with-stop-server" and server.noted is None and seen.is_idle:
@@ -96,6 +103,16 @@ async def stop(server: ServerState, ctx: Context) -> None:
     if off is not None:
         ctx.record(Stopped(server=server.id, state=off.state()))
     return None
+
+
+async def _unplanned(server: ServerState, ctx: Context, seen: Server) -> str | None:
+    """Say why the server is not the one that was planned for, before it is stopped for nothing.
+
+    A list leaves fields out now and then, so a direct read has the last word.
+    """
+    if may_wipe(server, seen, ctx.settings, ctx.target(server)) is None:
+        return None
+    return may_wipe(server, await ctx.look(server), ctx.settings, ctx.target(server))
 
 
 def _may_be_asked(seen: Server) -> bool:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import secrets
 import socket
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -64,6 +65,10 @@ def started_at(run_id: str) -> str:
     return "-".join(parts[1:]) if len(parts) == 3 else run_id
 
 
+_BEGINNING = b'{"seq":1,"at":"'
+"""How every journal begins."""
+
+
 def plan_of(run_id: str) -> str:
     """Return the part of a run id that names its plan."""
     return run_id.rsplit("-", 2)[0]
@@ -77,9 +82,41 @@ def is_stillborn(journal: Path) -> bool:
     """
     try:
         with journal.open("rb") as file:
-            return not file.readline().endswith(b"\n")
+            first = file.readline()
     except OSError as error:
         raise JournalError(f"cannot read the journal {journal}: {error.strerror or error}") from error
+    # The beginning of a first line, or nothing. Anything else was a journal once.
+    return not first.endswith(b"\n") and (_BEGINNING.startswith(first) or first.startswith(_BEGINNING))
+
+
+def journals_of(folder: Path, plan: str) -> list[Path]:
+    """Return the journals of a plan's runs, the newest first.
+
+    Raises:
+        JournalError: One of its folders has none that can be read. What cannot be read may be a run that has
+            wiped servers, so it is never taken for none.
+    """
+    found = []
+    try:
+        for entry in os.scandir(folder):
+            if entry.is_dir() and plan_of(entry.name) == plan and entry.name.count("-") >= 2:
+                journal = Path(entry.path) / JOURNAL
+                try:
+                    regular = stat.S_ISREG(journal.stat().st_mode)
+                except FileNotFoundError:
+                    if journal.is_symlink():
+                        regular = False
+                    else:
+                        continue  # it died before it had a journal
+                if not regular:
+                    raise JournalError(f"{journal} is no file", hint="restore it, or move its folder away")
+                found.append(journal)
+    except OSError as error:
+        raise JournalError(
+            f"cannot read the runs of plan {plan!r}: {error.strerror or error}",
+            hint="run as the user who owns the state folder",
+        ) from error
+    return sorted(found, key=lambda path: started_at(path.parent.name), reverse=True)
 
 
 def journals(folder: Path) -> list[Path]:

@@ -262,3 +262,19 @@ async def test_a_command_that_cannot_be_started(checker: NetworkChecker, tmp_pat
 async def test_a_fact_that_cannot_be_an_argument_is_a_reason_not_a_crash(checker: NetworkChecker) -> None:
     odd = Server(id=ServerId("x"), name="nul\0")
     assert await checker.run(python("pass", "{server.name}"), odd) == "embedded null byte"
+
+
+async def test_a_command_gets_no_secret_in_its_environment(
+    checker: NetworkChecker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever variable holds one, alone or inside something longer."""
+    register("kept-from-checks-7f3a")
+    monkeypatch.setenv("OS_PASSWORD", "kept-from-checks-7f3a")
+    monkeypatch.setenv("PROXY", "http://me:kept-from-checks-7f3a@proxy")
+    monkeypatch.setenv("HARMLESS", "yes")
+    code = (
+        "import os, sys; found = any("
+        "'checks-7f3a' in value for value in os.environ.values()); "
+        "sys.exit(found or 'HARMLESS' not in os.environ)"
+    )
+    assert await checker.run(python(code), WEB) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -22,6 +24,7 @@ from fleet.core.settings import (
     UserData,
     Verify,
 )
+from fleet.plan import load_plan
 
 replace = msgspec.structs.replace
 WEB = Target(
@@ -48,24 +51,24 @@ def with_reinstall(**fields) -> Settings:
 PACING = [
     (with_web(rollout=Rollout(concurrency=3)), "targets.web.rollout.concurrency: 10 → 3"),
     (with_web(rollout=Rollout(hold_after=4)), "targets.web.rollout.hold_after: 0 → 4"),
-    (with_web(stop=Stop(soft_timeout_s=60.0)), "targets.web.stop.soft_timeout_s: 300.0 → 60.0"),
+    (with_web(stop=Stop(soft_timeout_s=60)), "targets.web.stop.soft_timeout_s: 300 → 60"),
     (with_web(stop=Stop(then="fail")), "targets.web.stop.then: hard → fail"),
-    (with_web(verify=Verify(timeout_s=60.0)), "targets.web.verify.timeout_s: 900.0 → 60.0"),
-    (with_web(verify=Verify(stable_for_s=9.0)), "targets.web.verify.stable_for_s: 0.0 → 9.0"),
+    (with_web(verify=Verify(timeout_s=60)), "targets.web.verify.timeout_s: 900 → 60"),
+    (with_web(verify=Verify(stable_for_s=9)), "targets.web.verify.stable_for_s: 0 → 9"),
     (
         with_web(verify=Verify(checks=(TcpCheck(port=22), HttpCheck(url="http://x/", status=204)))),
         "targets.web.verify.checks: nothing → type tcp port 22, type http url http://x/ status 204",
     ),
     (
         with_web(verify=Verify(checks=(CommandCheck(argv=("/bin/check", "{server.name}")),))),
-        "targets.web.verify.checks: nothing → type command argv /bin/check {server.name} timeout_s 60.0",
+        "targets.web.verify.checks: nothing → type command argv /bin/check {server.name} timeout_s 60",
     ),
-    (with_reinstall(timeout_s=60.0), "targets.web.reinstall.timeout_s: 2700.0 → 60.0"),
+    (with_reinstall(timeout_s=60), "targets.web.reinstall.timeout_s: 2700 → 60"),
     (with_reinstall(attempts=1), "targets.web.reinstall.attempts: 2 → 1"),
-    (with_reinstall(settle_s=60.0), "targets.web.reinstall.settle_s: 300.0 → 60.0"),
+    (with_reinstall(settle_s=60), "targets.web.reinstall.settle_s: 300 → 60"),
     (
         replace(PLAN, cloud=replace(PLAN.cloud, requests_per_second=3.0)),
-        "cloud.requests_per_second: 10.0 → 3.0",
+        "cloud.requests_per_second: 10 → 3",
     ),
 ]
 
@@ -80,7 +83,7 @@ def test_a_count_may_become_a_share() -> None:
     assert not fixed
     assert pacing == [
         "targets.web.rollout.hold_after: 0 → nothing",
-        "targets.web.rollout.hold_after.percent: nothing → 10.0",
+        "targets.web.rollout.hold_after.percent: nothing → 10",
     ]
 
 
@@ -208,3 +211,21 @@ def test_a_target_that_disappears_is_refused_by_name() -> None:
     fixed, _ = edits(PLAN, replace(PLAN, targets=(WEB,)))
     assert "order of targets: web, db → web" in fixed
     assert any(line.startswith("targets.db.select.ids: d1 → nothing") for line in fixed)
+
+
+@pytest.mark.parametrize("text", ["", "waves: [1, 50%]", "waves: [33.3%], max_failures: 10%, concurrency: 3"])
+def test_a_plan_is_no_edit_of_itself(tmp_path: Path, text: str) -> None:
+    """What comes back from the journal equals what is read from the file: 25 and 25.0 are one share."""
+    path = tmp_path / "p.yaml"
+    rollout = f"rollout: {{{text}}}\n" if text else ""
+    path.write_text("select: {tags: {role: web}}\nkey_pair: k\ncloud: {provider: simulator}\n" + rollout)
+    fresh = load_plan(path).settings
+    kept = msgspec.json.decode(msgspec.json.encode(fresh), type=Settings)
+    assert edits(kept, fresh) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["minimal", "web-tier", "cron", "demo"])
+def test_an_example_plan_is_no_edit_of_itself(name: str) -> None:
+    fresh = load_plan(Path(__file__).parents[1] / "plans" / f"{name}.yaml").settings
+    kept = msgspec.json.decode(msgspec.json.encode(fresh), type=Settings)
+    assert edits(kept, fresh) == ([], [])

@@ -6,6 +6,7 @@ import pytest
 
 from fleet.core.model import Call, Disk, Image, KeyPair, Server, ServerId
 from fleet.core.preflight import (
+    OURSELVES,
     Finding,
     call_for,
     check_key_pair,
@@ -14,6 +15,7 @@ from fleet.core.preflight import (
     unfit,
 )
 from fleet.core.settings import Reinstall, Select, Target, UserData
+from fleet.whereami import own_server_ids
 
 GOOD = {"id": ServerId("id-1"), "name": "web-1", "status": "ACTIVE", "image": "img"}
 DISKS = (Disk("d", system=True),)
@@ -142,3 +144,16 @@ def test_passwords_that_it_refuses_are_not_repeated(password: str) -> None:
 def test_a_finding_says_who_what_and_what_to_do() -> None:
     assert str(Finding("broken", "mend it", "web", "web-1")) == "web: web-1: broken\n  hint: mend it"
     assert str(Finding("broken")) == "broken"
+
+
+def test_the_machine_that_fleet_runs_on_is_unfit(tmp_path) -> None:
+    """Found offline, from what cloud-init leaves on a cloud server; upper or lower case."""
+    found = tmp_path / "instance-id"
+    found.write_text("4F4B3DFA-eb70-47cf-a60a-998a53bd598a\n")
+    own = own_server_ids([tmp_path / "absent", found])
+    assert own == {"4f4b3dfa-eb70-47cf-a60a-998a53bd598a"}
+    disks = (Disk(id="d", system=True),)
+    ours = Server(id=ServerId("4f4b3dfa-eb70-47cf-a60a-998a53bd598a"), status="ACTIVE", disks=disks)
+    other = Server(id=ServerId("5a5b3dfa-eb70-47cf-a60a-998a53bd598a"), status="ACTIVE", disks=disks)
+    assert OURSELVES in unfit(ours, own)
+    assert unfit(other, own) == []

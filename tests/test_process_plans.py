@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,84 @@ def test_check_is_preview(tmp_path: Path) -> None:
         assert data["targets"][0]["waves"] == [1, 2]
         assert cloud.calls() == []
         assert fleet.journals() == []
+
+
+def test_nobody_is_wiped_again_without_being_asked(tmp_path: Path) -> None:
+    """A canary, one server redone, edits around the contents: cron's line still has nothing to do."""
+    with fleet_on(tmp_path, fleet_text(3)) as (fleet, cloud):
+        text = plan_text()
+        plan = fleet.plan(text)
+        assert fleet("run", plan, "--yes", "--limit", "web-1").code == 0
+        rest = fleet("run", plan, "--yes")
+        assert rest.code == 0, rest.err
+        assert "1 of these servers are left out" in rest.err
+        assert cloud.wipes() == once_each(3)
+        assert fleet("run", plan, "--yes", "--again", "--limit", "web-3").code == 0
+        once_more = once_each(3) | {"web-3": 2}
+        for edited in (text, text.replace("[1, 100%]", "[2]"), text + "expect: {min: 1}\n"):
+            fleet.plan(edited)
+            done = fleet("run", plan, "--yes")
+            assert done.code == 0, done.err
+            assert "nothing to do" in done.err
+            assert cloud.wipes() == once_more
+
+
+def test_a_plan_with_nothing_but_defaults_resumes_and_is_not_repeated(tmp_path: Path) -> None:
+    """The shortest plan: killed and given again, and then again."""
+    with fleet_on(tmp_path, fleet_text(3)) as (fleet, cloud):
+        plan = fleet.plan(
+            "cloud: {provider: simulator}\nselect: {tags: {role: web}}\nkey_pair: demo-key\n", "short.yaml"
+        )
+        unfinished(fleet, plan)
+        done = fleet("run", plan, "--yes")
+        assert done.code == 0, done.err
+        assert "nothing to do" in fleet("run", plan, "--yes").err
+        assert cloud.wipes() == once_each(3)
+
+
+def test_a_server_that_changed_is_not_even_stopped(tmp_path: Path) -> None:
+    """Reinstalled by another run since this one was opened: left running, and said so."""
+    with fleet_on(tmp_path, fleet_text(3)) as (fleet, cloud):
+        first = fleet.plan(plan_text("p", concurrency=1, max_failures=3), "p.yaml")
+        unfinished(fleet, first)
+        other = fleet.plan(plan_text("q"), "q.yaml")
+        assert fleet("run", other, "--yes", "--limit", "web-3").code == 0
+        before = len(cloud.calls("stop"))
+        done = fleet("run", first, "--yes")
+        assert done.code == 3, done.err
+        assert "neither stopped nor wiped" in done.out
+        assert cloud.wipes()["web-3"] == 1
+        stopped = [server for call in cloud.calls("stop")[before:] for server in call["servers"]]
+        names = cloud.names()
+        assert "web-3" not in {names[server] for server in stopped}
+
+
+@pytest.mark.parametrize("damage", ["zeros", "folder", "dangling"])
+def test_a_journal_that_cannot_be_used_is_never_taken_for_none(tmp_path: Path, damage: str) -> None:
+    with fleet_on(tmp_path, fleet_text(2)) as (fleet, cloud):
+        plan = fleet.plan(plan_text())
+        assert fleet("run", plan, "--yes").code == 0
+        [journal] = fleet.journals()
+        size = journal.stat().st_size
+        journal.unlink()
+        if damage == "zeros":
+            journal.write_bytes(b"\0" * size)
+        elif damage == "folder":
+            journal.mkdir()
+        else:
+            journal.symlink_to("nowhere")
+        refused = fleet("run", plan, "--yes")
+        assert refused.code == 9, refused.err
+        assert cloud.wipes() == once_each(2)
+
+
+def test_a_copy_of_a_run_in_the_state_folder_is_ignored_aloud(tmp_path: Path) -> None:
+    with fleet_on(tmp_path, fleet_text(3)) as (fleet, cloud):
+        plan = fleet.plan(plan_text())
+        unfinished(fleet, plan)
+        [journal] = fleet.journals()
+        shutil.copytree(journal.parent, journal.parent.with_name(journal.parent.name + ".bak"))
+        done = fleet("run", plan, "--yes")
+        assert done.code == 0, done.err
+        assert "is a copy of run" in done.err
+        assert cloud.wipes() == once_each(3)

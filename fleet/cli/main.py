@@ -102,16 +102,16 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, "-V", "--version", prog_name="fleet")
 def cli() -> None:
-    r"""Reinstall the operating systems of a fleet of cloud servers, in waves, from a plan.
+    """Reinstall the operating systems of a fleet of cloud servers, in waves, from a plan.
 
     A reinstall wipes the server's system disk. `fleet preview PLAN` shows whom it would hit.
 
     \b
     Example:
-      fleet validate plans/web.yaml
-      fleet preview plans/web.yaml
-      fleet run plans/web.yaml
-    """
+      fleet validate plans/web-tier.yaml
+      fleet preview plans/web-tier.yaml
+      fleet run plans/web-tier.yaml
+    """  # noqa: D301 - click's mark for "do not rewrap"
 
 
 def run_command_line(args: Sequence[str] | None = None) -> int:
@@ -164,6 +164,8 @@ def _run(args: Sequence[str] | None) -> int:
         return Exit.INTERRUPTED
     except BrokenPipeError:  # whoever read our output has gone, which is their right
         return Exit.OK
+    except SystemExit as error:  # click's own way to say the same
+        return Exit.OK if isinstance(error.__context__, BrokenPipeError) else int(error.code or 0)
     except Exception as error:  # noqa: BLE001 - the last resort: say that it is ours
         show_defect(error)
         return Exit.DEFECT

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,14 +29,16 @@ from fleet.cli.common import (
 )
 from fleet.cli.plans import load_for_action
 from fleet.clock import SystemClock
+from fleet.cloud.api import Cloud
 from fleet.cloud.registry import connect
-from fleet.core.edits import edits
+from fleet.core.edits import edits, same_content
+from fleet.core.model import Identity, ServerId
 from fleet.core.settings import Settings
 from fleet.core.state import IN_FLIGHT, Phase, Run
 from fleet.engine import outcome
 from fleet.errors import Exit, FleetError, PlanError, Problem
 from fleet.journal import Tail, load
-from fleet.life import Life, check_edit, check_identity, live, open_run, resume_run
+from fleet.life import Life, check_edit, check_identity, is_from, live, open_run, resume_run
 from fleet.orders import Orders
 from fleet.plan import LoadedPlan
 from fleet.report import preview as preview_report
@@ -166,33 +169,70 @@ def _at(journal: Path, plan: str) -> Earlier | None:
     return Earlier(journal, found, tail)
 
 
-def _newest(state: Path, plan: str) -> Earlier | None:
-    """Return the newest run of *plan*, or None."""
-    for journal in runs.journals(state):
-        if runs.plan_of(journal.parent.name) != plan or runs.is_stillborn(journal):
+def _runs_of(state: Path, plan: str, identity: Identity) -> Iterator[Earlier]:
+    """Yield the runs of *plan* on this cloud and project, the newest first.
+
+    The same plan on another one (its region may come from the environment) is another matter.
+    """
+    for journal in runs.journals_of(state, plan):
+        if runs.is_stillborn(journal):
             continue
         found, tail = load(journal)
-        if found.settings.plan == plan:
-            return Earlier(journal, found, tail)
-    return None
+        if found.id != journal.parent.name:
+            say(f"warning: {journal.parent} is a copy of run {found.id}, and is ignored")
+        elif found.settings.plan == plan and is_from(found, identity):
+            yield Earlier(journal, found, tail)
+
+
+def _latest(state: Path, plan: str, identity: Identity) -> Earlier | None:
+    """Return the run of *plan* to go on with: an unfinished one before a newer one that is finished."""
+    newest: Earlier | None = None
+    for earlier in _runs_of(state, plan, identity):
+        if not earlier.run.is_settled:
+            return earlier
+        newest = newest or earlier
+    return newest
+
+
+def _reinstalled_before(state: Path, found: Survey) -> dict[ServerId, str]:
+    """Return whom a run of this plan has verified with the same contents, and which run it was.
+
+    Whatever else was edited since (waves, expectations, who else is selected), or narrowed by ``--limit``: to
+    be wiped once more takes ``--again``.
+    """
+    targets = {target.name: target.reinstall for target in found.settings.targets}
+    wanted = {member.id: targets[member.target] for member in found.members}
+    done: dict[ServerId, str] = {}
+    for earlier in _runs_of(state, found.settings.plan, found.identity):
+        for server in earlier.run.servers.values():
+            if server.phase is not Phase.VERIFIED or server.id not in wanted:
+                continue
+            if same_content(earlier.run.target(server).reinstall, wanted[server.id]):
+                done.setdefault(server.id, earlier.run.id)
+    return done
 
 
 async def run_plan(loaded: LoadedPlan, journal: Path | None, options: Options) -> int:
     """Open a run of a plan, or go on with the one that is unfinished; return the exit code."""
     state = runs.state_folder()
-    lock = _plan_lock(state, loaded.settings.plan)
+    plan = loaded.settings.plan
+    lock = _plan_lock(state, plan)
+    cloud: Cloud | None = None
     try:
-        plan = loaded.settings.plan
-        earlier = _at(journal, plan) if journal is not None else _newest(state, plan)
+        cloud = connect(loaded.settings.cloud, SystemClock())
+        identity = await cloud.whoami()
+        earlier = _at(journal, plan) if journal else _latest(state, plan, identity)
         if earlier and options.ignore_before and earlier.run.opened_at < options.ignore_before:
             earlier = None
         if earlier is not None and not earlier.run.is_settled:
             _no_limit(options, earlier.run)
-            return await _go_on(earlier, state, options, loaded)
+            return await _go_on(earlier, state, options, loaded, cloud)
         if earlier is not None and not options.again and not _differs(earlier.run, loaded.settings, options):
             return _nothing_to_do(earlier.run, options)
-        return await _open(loaded, journal, state, options, earlier)
+        return await _open(loaded, journal, state, options, cloud)
     finally:
+        if cloud is not None:
+            await cloud.close()
         lock.release()
 
 
@@ -225,67 +265,70 @@ def _nothing_to_do(found: Run, options: Options) -> int:
 
 
 async def _open(
-    loaded: LoadedPlan, journal: Path | None, state: Path, options: Options, earlier: Earlier | None
+    loaded: LoadedPlan,
+    journal: Path | None,
+    state: Path,
+    options: Options,
+    cloud: Cloud,
 ) -> int:
     clock = SystemClock()
-    cloud = connect(loaded.settings.cloud, clock)
+    found = await survey(
+        cloud,
+        loaded.settings,
+        loaded.user_data,
+        limit=options.limit,
+        skip_unfit=options.skip_unfit,
+        own_ids=own_server_ids(),
+    )
+    if not options.quiet:
+        for line in preview_report.as_text(found):
+            say(line)
+    # First, since a server that another run is reinstalling also looks unfit.
+    runs.check_unclaimed(state, (member.id for member in found.members))
+    found.refuse(loaded.located)
+    if not options.again:
+        _leave_out(found, _reinstalled_before(state, found), options)
+    if len(found.skipped) == len(found.members):
+        say("nothing to do: every server is done")
+        return Exit.OK
+    _ask(len(found.members) - len(found.skipped), options)
+    run_id = runs.new_run_id(loaded.settings.plan, clock.now())
+    path = (journal or state / run_id / runs.JOURNAL).absolute()
+    runs.make_folder(path.parent)
+    lock = runs.lock_run(path)
     try:
-        found = await survey(
-            cloud,
-            loaded.settings,
-            loaded.user_data,
-            limit=options.limit,
-            skip_unfit=options.skip_unfit,
-            own_ids=own_server_ids(),
-        )
-        if not options.quiet:
-            for line in preview_report.as_text(found):
-                say(line)
-        # First, since a server that another run is reinstalling also looks unfit.
-        runs.check_unclaimed(state, (member.id for member in found.members))
-        found.refuse(loaded.located)
-        if earlier is not None:
-            _tell_repeats(earlier.run, found)
-        _ask(len(found.members) - len(found.skipped), options)
-        run_id = runs.new_run_id(loaded.settings.plan, clock.now())
-        path = (journal or state / run_id / runs.JOURNAL).absolute()
-        runs.make_folder(path.parent)
-        lock = runs.lock_run(path)
-        try:
-            life = open_run(
-                opening(found, run=run_id, plan_path=loaded.path, limit=options.limit),
-                found.skipped,
-                journal=path,
-                state=state,
-                clock=clock,
-                cloud=cloud,
-                orders=Orders(
-                    loaded.settings,
-                    passwords=found.passwords,
-                    user_data=loaded.user_data,
-                    user_id=found.identity.user_id,
-                ),
+        life = open_run(
+            opening(found, run=run_id, plan_path=loaded.path, limit=options.limit),
+            found.skipped,
+            journal=path,
+            state=state,
+            clock=clock,
+            cloud=cloud,
+            orders=Orders(
+                loaded.settings,
+                passwords=found.passwords,
                 user_data=loaded.user_data,
-            )
-            del found  # the whole project's servers: for a night's run they are many and of no use
-            return await _live(life, path, clock, options)
-        finally:
-            lock.release()
+                user_id=found.identity.user_id,
+            ),
+            user_data=loaded.user_data,
+        )
+        del found  # the whole project's servers: for a night's run they are many and of no use
+        return await _live(life, path, clock, options)
     finally:
-        await cloud.close()
+        lock.release()
 
 
-def _tell_repeats(earlier: Run, found: Survey) -> None:
-    """Say who has been reinstalled by the plan's last run already: perhaps nobody means them again."""
-    done = [
-        member.name or member.id
-        for member in found.members
-        if (before := earlier.servers.get(member.id)) is not None and before.phase is Phase.VERIFIED
-    ]
-    if done:
-        some = ", ".join(done[:3]) + (", …" if len(done) > 3 else "")
-        say(f"warning: {len(done)} of these servers were reinstalled by run {earlier.id} ({some})")
-        say("hint: --limit '!NAME' leaves servers out")
+def _leave_out(found: Survey, done: Mapping[ServerId, str], options: Options) -> None:
+    """Skip whom an earlier run of this very plan has verified: a canary is not wiped once more."""
+    names = []
+    for member in found.members:
+        if member.id in done and member.id not in found.skipped:
+            found.skipped[member.id] = f"reinstalled by run {done[member.id]}; --again does it anew"
+            names.append(member.name or member.id)
+    if names and not options.quiet:
+        some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        say(f"{len(names)} of these servers are left out: an earlier run of this plan did them ({some})")
+        say("hint: --again reinstalls them once more")
 
 
 def _ask(servers: int, options: Options) -> None:
@@ -321,12 +364,15 @@ async def _resume(journal: Path, options: Options) -> int:
         lock.release()
 
 
-async def _go_on(earlier: Earlier, state: Path, options: Options, loaded: LoadedPlan | None) -> int:
+async def _go_on(
+    earlier: Earlier, state: Path, options: Options, loaded: LoadedPlan | None, given: Cloud | None = None
+) -> int:
+    """Go on with a run, on the cloud *given* or on one of our own."""
     journal = earlier.journal.absolute()
     edited = loaded.settings if loaded else None
     lock = runs.lock_run(journal)
     clock = SystemClock()
-    cloud = None
+    cloud = given
     try:
         # Read once more: until the lock was ours, `fleet skip` and its like could still write.
         found, tail = load(journal)
@@ -338,7 +384,7 @@ async def _go_on(earlier: Earlier, state: Path, options: Options, loaded: Loaded
             say(f"hint: fleet release {name_of(journal, found.id)} --reason …, then the same command again")
             return Exit.HELD
         _tell_resume(earlier, changes, options)
-        cloud = connect(settings.cloud, clock)
+        cloud = cloud or connect(settings.cloud, clock)
         identity = await cloud.whoami()
         check_identity(found, identity)
         passwords = await asyncio.to_thread(resolve_passwords, settings)
@@ -357,7 +403,7 @@ async def _go_on(earlier: Earlier, state: Path, options: Options, loaded: Loaded
         )
         return await _live(life, journal, clock, options)
     finally:
-        if cloud is not None:
+        if cloud is not None and given is None:
             await cloud.close()
         lock.release()
 

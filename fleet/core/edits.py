@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from fleet.core.settings import Settings
+from fleet.core.settings import Reinstall, Settings
 
 _PACING_OF_REINSTALL = frozenset({"timeout_s", "attempts", "settle_s"})
 _PACING_OF_ROLLOUT = frozenset({"concurrency", "hold_after"})
@@ -32,6 +32,17 @@ def edits(old: Settings, new: Settings) -> tuple[list[str], list[str]]:
             continue
         (pacing if _is_pacing(path) else fixed).append(f"{'.'.join(path)}: {was} → {now}")
     return fixed, pacing
+
+
+def same_content(one: Reinstall, other: Reinstall) -> bool:
+    """Tell whether two targets install the same thing with the same login, whatever is said around it."""
+    return _content(one) == _content(other)
+
+
+def _content(plan: Reinstall) -> tuple[object, ...]:
+    data = plan.user_data.sha256 if plan.user_data else None
+    login = (plan.key_pair, plan.user_id, plan.admin_password)
+    return (*login, data, plan.image, plan.byol, plan.cloud_init)
 
 
 def _is_pacing(path: tuple[str, ...]) -> bool:
@@ -80,6 +91,8 @@ def _leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 def _word(value: object) -> str:
     if value is None:
         return "nothing"
+    if isinstance(value, float):  # 25 in a plan is 25.0 in a journal
+        return f"{value:g}"
     if isinstance(value, dict):
         return " ".join(f"{key} {_word(each)}" for key, each in value.items())
     if isinstance(value, list | tuple):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 JOURNAL = ("tests/test_journal.py",)
 STATE = ("tests/test_state.py",)
 DOUBT = ("tests/test_doubt.py",)
+CHECKS = ("tests/test_stories_checks.py",)
 STORIES = (
     "tests/test_stories_servers.py",
     "tests/test_stories_doubt.py",
@@ -345,7 +346,15 @@ MUTANTS = (
         "fleet/runbook.py",
         "        if (why := await ctx.check(check, seen)) is not None:\n",
         "        if False:\n",
-        STORIES,
+        CHECKS,
+    ),
+    Mutant(
+        "not-stable",
+        "checks must go on passing for the stable time",
+        "fleet/runbook.py",
+        "        if watched > good_since and watched - good_since >= plan.stable_for_s:\n",
+        "        if watched > good_since:\n",
+        CHECKS,
     ),
     Mutant(
         "left-running",
@@ -373,12 +382,28 @@ MUTANTS = (
         STORIES,
     ),
     Mutant(
-        "acts-after-broken-journal",
-        "no journal, no act",
+        "defect-ignored",
+        "a step that breaks ends the life, with its error",
         "fleet/engine.py",
-        "            self._abort(error)\n            raise\n\n    def _gate",
-        "            raise\n\n    def _gate",
+        "            self._abort(error)\n        self._wake.set()\n",
+        "            pass\n        self._wake.set()\n",
         STORIES,
+    ),
+    Mutant(
+        "resume-restarts-waves",
+        "a finished run that is resumed has nothing to do",
+        "fleet/core/state.py",
+        "    wave.unsettled += (before in SETTLED) - (after in SETTLED)\n",
+        "    wave.unsettled += (before in SETTLED) - (after is Phase.VERIFIED)\n",
+        STATE,
+    ),
+    Mutant(
+        "ourselves",
+        "the machine that fleet runs on is not reinstalled",
+        "fleet/core/preflight.py",
+        "    if server.id.lower() in own_ids:\n",
+        "    if False:\n",
+        ("tests/test_preflight.py",),
     ),
     Mutant(
         "blind-time-counts",
@@ -458,8 +483,9 @@ MUTANTS = (
         "any-cloud",
         "a run goes on on its own cloud only",
         "fleet/life.py",
-        "    if (identity.project_id, identity.cloud) != (run.opened.project, run.opened.cloud):\n",
+        "    if not is_from(run, identity):\n",
         "    if False:\n",
+        ("tests/test_life.py",),
     ),
     Mutant(
         "unfit-allowed",
