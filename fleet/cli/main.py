@@ -16,7 +16,7 @@ from fleet.errors import Exit, FleetError, NotSent
 
 _COMMANDS = {
     # name: module, attribute, and its line in the help, so that --help imports nothing
-    "demo": ("fleet.cli.simulator", "demo", "Reinstall a simulated fleet: see it work in half a minute."),
+    "demo": ("fleet.cli.simulator", "demo", "Reinstall a simulated fleet: see it work, in a minute."),
     "validate": ("fleet.cli.plans", "validate", "Check a plan, offline."),
     "preview": ("fleet.cli.plans", "preview", "Show what a plan would do to which servers. Changes nothing."),
     "rehearse": ("fleet.cli.rehearse", "rehearse", "Run a plan on virtual time against a copy of the fleet."),
