@@ -330,8 +330,9 @@ def _looks_over(server: ServerState, seen: Server) -> bool:
     """Tell whether one look suggests that the reinstall has ended."""
     if server.noted is None or not seen.is_idle or is_reinstalling(seen):
         return False
-    # Off with a new disk: on its way up, or left off; the job tells, or `_steady` does.
-    return seen.status == "ERROR" or has_new_disk(server.noted, seen)
+    # Off with a new disk is on its way up, or left off: without a job to tell, `_steady` does.
+    up = seen.is_on or server.job is None
+    return seen.status == "ERROR" or (up and has_new_disk(server.noted, seen))
 
 
 async def _steady(server: ServerState, ctx: Context, first: Server) -> Server | None:
