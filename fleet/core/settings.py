@@ -133,6 +133,8 @@ class Verify(msgspec.Struct, frozen=True, kw_only=True):
 class Select(msgspec.Struct, frozen=True, kw_only=True):
     """Which servers: every given field must match, a tuple means any of.
 
+    As ``protect`` and ``exclude`` any one field is enough: those use `fleet.core.select.removed_by`.
+
     Attributes:
         ids: Server ids.
         name: Globs (``web-*``, case-sensitive, the whole name).
