@@ -265,3 +265,18 @@ def test_a_copy_of_a_run_in_the_state_folder_is_ignored_aloud(tmp_path: Path) ->
         assert done.code == 0, done.err
         assert "is a copy of run" in done.err
         assert cloud.wipes() == once_each(3)
+
+
+def test_a_failed_server_that_was_wiped_is_not_wiped_again_by_an_edit(tmp_path: Path) -> None:
+    """Success without a change on one: wiped or not, nobody knows better than a person; exit 3 stays 3."""
+    with fleet_on(tmp_path, fleet_text(2)) as (fleet, cloud):
+        text = plan_text(max_failures=2).replace("verify: {timeout: 30s}", "verify: {timeout: 4s}")
+        plan = fleet.plan(text)
+        cloud.order({"kind": "success-without-change", "when": {"server": "web-2"}})
+        assert fleet("run", plan, "--yes").code == 3
+        before = cloud.reinstalls()
+        fleet.plan(text.replace("[1, 100%]", "[2]"))
+        again = fleet("run", plan, "--yes")
+        assert again.code == 3, again.err
+        assert "1 failed" in again.err
+        assert cloud.reinstalls() == before == once_each(2)

@@ -195,20 +195,23 @@ def _latest(state: Path, plan: str, identity: Identity) -> Earlier | None:
 
 
 def _reinstalled_before(state: Path, found: Survey) -> dict[ServerId, str]:
-    """Return whom a run of this plan has verified with the same contents, and which run it was.
+    """Return whom a run of this plan has reinstalled with the same contents, and what became of it, in words.
 
-    Whatever else was edited since (waves, expectations, who else is selected), or narrowed by ``--limit``: to
-    be wiped once more takes ``--again``.
+    A failed server that may have been wiped is no different: that is for a person to decide. Whatever else
+    was edited since (waves, expectations, who else is selected), or narrowed by ``--limit``: to be wiped once
+    more takes ``--again``.
     """
     targets = {target.name: target.reinstall for target in found.settings.targets}
     wanted = {member.id: targets[member.target] for member in found.members}
     done: dict[ServerId, str] = {}
     for earlier in _runs_of(state, found.settings.plan, found.identity):
         for server in earlier.run.servers.values():
-            if server.phase is not Phase.VERIFIED or server.id not in wanted:
+            failed = server.phase is Phase.FAILED and server.wiped is not False
+            if server.id not in wanted or not (failed or server.phase is Phase.VERIFIED):
                 continue
             if same_content(earlier.run.target(server).reinstall, wanted[server.id]):
-                done.setdefault(server.id, earlier.run.id)
+                words = "failed in" if failed else "reinstalled by"
+                done.setdefault(server.id, f"{words} run {earlier.run.id}")
     return done
 
 
@@ -289,8 +292,9 @@ async def _open(
     if not options.again:
         _leave_out(found, _reinstalled_before(state, found), options)
     if len(found.skipped) == len(found.members):
-        say("nothing to do: every server is done")
-        return Exit.OK
+        failed = sum(reason.startswith("failed in") for reason in found.skipped.values())
+        say(f"nothing to do: every server has been tried, and {failed} failed" if failed else "nothing to do")
+        return Exit.FAILED if failed else Exit.OK
     _ask(len(found.members) - len(found.skipped), options)
     run_id = runs.new_run_id(loaded.settings.plan, clock.now())
     path = (journal or state / run_id / runs.JOURNAL).absolute()
@@ -323,7 +327,7 @@ def _leave_out(found: Survey, done: Mapping[ServerId, str], options: Options) ->
     names = []
     for member in found.members:
         if member.id in done and member.id not in found.skipped:
-            found.skipped[member.id] = f"reinstalled by run {done[member.id]}; --again does it anew"
+            found.skipped[member.id] = f"{done[member.id]}; --again does it anew"
             names.append(member.name or member.id)
     if names and not options.quiet:
         some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
