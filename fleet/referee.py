@@ -76,7 +76,7 @@ _STEPS: dict[str, tuple[str, ...]] = {
     "JobVanished": ("accepted",),
     "ReinstallFailed": ("accepted",),
     "Reinstalled": ("accepted",),
-    "StartRequested": ("reinstalled", "starting"),
+    "StartRequested": ("reinstalled", "starting", "started"),
     "Started": ("reinstalled", "starting"),
     "ChecksPassed": ("started",),
     "Verified": ("checked",),

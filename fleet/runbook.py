@@ -28,6 +28,7 @@ from fleet.core.events import (
     StartRequested,
     Stopped,
     StopRequested,
+    StopUnanswered,
     Verified,
 )
 from fleet.core.model import JobStatus, Server
@@ -41,6 +42,9 @@ HARD_STOP_S = 300.0
 ASK_AGAIN_S = 60.0
 """A stop or start that was accepted and then did nothing is asked for again: seen in a real Nova."""
 
+UNANSWERED_AGAIN_S = 10.0
+"""… sooner, when no answer came: a stop is quick where it was taken."""
+
 START_GRACE_S = 60.0
 """How long the cloud gets to start a reinstalled server by itself, which it usually does."""
 
@@ -52,6 +56,9 @@ JOB_UNKNOWN_S = 30.0
 
 JOB_LOOK_S = 30.0
 """A job is asked for at least this often, should the server not show that anything has changed."""
+
+LATE_STOP = "late stop"
+"""What is watched: how long ago an unanswered stop was sent."""
 
 BACKOFF_S = (5.0, 10.0, 20.0, 40.0, 60.0)
 """Waits between requests that were provably not taken."""
@@ -130,7 +137,8 @@ async def _power_off(
     for force, limit in limits.items():
         while (watched := ctx.watched(server, f"{force}/{phase}")) < limit:
             await _ask_to_stop(server, ctx, seen, force=force)
-            off = await ctx.until(server, done, min(ASK_AGAIN_S, limit - watched), teaches=True)
+            again = UNANSWERED_AGAIN_S if server.late_stop else ASK_AGAIN_S
+            off = await ctx.until(server, done, min(again, limit - watched), teaches=True)
             if off is not None:
                 return off
             seen = await ctx.look(server)
@@ -156,8 +164,13 @@ async def _ask_to_stop(server: ServerState, ctx: Context, seen: Server, *, force
     if not (seen.is_on or (force and seen.status == "ACTIVE")):
         return
     ctx.record(StopRequested(server=server.id, force=force))
-    with contextlib.suppress(Busy, Unavailable, OutcomeUnknown):  # the next look tells, and it is asked again
+    try:
         await ctx.power_off(server, force=force)
+    except (Busy, Unavailable):
+        pass  # the next look tells, and it is asked again
+    except OutcomeUnknown as error:
+        ctx.watched(server, LATE_STOP)  # from now on
+        ctx.record(StopUnanswered(server=server.id, reason=error.message))
 
 
 async def request_reinstall(server: ServerState, ctx: Context) -> None:
@@ -388,18 +401,22 @@ async def verify(server: ServerState, ctx: Context) -> None:
     noted = server.noted
     assert noted is not None  # noqa: S101 - nothing is verified that was not asked for
     pause = min(5.0, max(0.2, plan.timeout_s / 60))
+    # A stop that nobody answered can land as late as any request: not verified before that is past.
+    late_s = noted.settle_s if server.late_stop else 0.0
     good_since: float | None = None
     wrong = "it was not seen running"
-    while (watched := ctx.watched(server)) < plan.timeout_s:
+    while (watched := ctx.watched(server)) < plan.timeout_s + late_s:
         # The first of the looks may be a moment old, those that confirm it are new ones.
         seen = await ctx.until(
             server,
             lambda look: look.is_on,
-            min(pause * 4, plan.timeout_s - watched),
+            min(pause * 4, plan.timeout_s + late_s - watched),
             recent=good_since is None,
         )
         if seen is None:
             good_since, wrong = None, "it does not stay up"
+            if late_s and (await ctx.look(server)).is_off:
+                return ctx.record(StartRequested(server=server.id))
             continue
         found = await _what_is_wrong(server, ctx, seen)
         if found is not None:
@@ -409,7 +426,8 @@ async def verify(server: ServerState, ctx: Context) -> None:
         watched = ctx.watched(server)
         good_since = watched if good_since is None else good_since
         # At least two looks, however short `stable_for` is: a false idle state is gone in the second.
-        if watched > good_since and watched - good_since >= plan.stable_for_s:
+        settled = watched - good_since >= plan.stable_for_s and ctx.watched(server, LATE_STOP) >= late_s
+        if watched > good_since and settled:
             return ctx.record(ChecksPassed(server=server.id, system_disk=seen.system_disk))
         await ctx.sleep(min(pause, max(0.01, plan.stable_for_s - (watched - good_since))))
     return ctx.fail(

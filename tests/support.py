@@ -78,6 +78,8 @@ def event_for(kind: type, server: ServerId) -> ev.ServerEvent:
         ev.ReinstallFailed: {"reason": "no"},
         ev.ChecksPassed: {"system_disk": "new"},
         ev.Failed: {"reason": "broken"},
+        ev.StopUnanswered: {"reason": "lost"},
+        ev.WentBad: {"reason": "poisoned"},
         ev.Skipped: {"reason": "gone"},
         ev.Retried: {"reason": "again"},
     }

@@ -493,8 +493,17 @@ async def test_without_permission_for_a_lookup_only_that_lookup_fails():
 # Stops and starts
 
 
-def test_a_stop_is_repeated_when_its_answer_is_lost():
-    script = Script(OutcomeUnknown("broke"), answer(502), answer(200, {"job_id": JOB}))
+@pytest.mark.parametrize("reply", [OutcomeUnknown("broke"), answer(502), answer(200, b"<html>")])
+def test_a_stop_without_an_answer_is_not_repeated_behind_the_back_of_who_asked(reply):
+    script = Script(reply, answer(200, {"job_id": JOB}))
+
+    with pytest.raises(OutcomeUnknown):
+        run_virtual(ask_stop(script))
+    assert len(script.sent) == 1
+
+
+def test_a_stop_that_was_not_taken_is_repeated():
+    script = Script(NotSent("refused"), answer(429), answer(200, {"job_id": JOB}))
 
     assert run_virtual(ask_stop(script)) == JOB
     assert len(script.sent) == 3

@@ -85,7 +85,9 @@ class Cloud(Protocol):
         Give it running servers only: one that is off already may spoil the batch.
 
         Raises:
+            Unavailable: Provably not taken.
             Rejected, Busy: The batch was refused as a whole.
+            OutcomeUnknown: It may have been taken, or may land yet.
         """
         ...
 

@@ -82,9 +82,41 @@ class RunResumed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", t
 
 
 class RunHeld(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="RunHeld"):
-    """Nothing more is started, because of failures, until somebody releases it."""
+    """Nothing more is started until somebody releases it, because of failures or because a person said so.
+
+    Attributes:
+        by: Who said so; empty: `decide` did.
+    """
 
     reason: str
+    by: str = ""
+
+
+class GroupHeld(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="GroupHeld"):
+    """Nothing more of one group is started, because of a failure that only this group meets.
+
+    Attributes:
+        group: Attribute (as in ``rollout.order``) to value; a server with all of them is of the group.
+    """
+
+    group: dict[str, str]
+    reason: str
+
+
+class Approved(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="Approved"):
+    """A person lets the waves behind this one begin."""
+
+    target: str
+    wave: int
+    reason: str
+    by: str = ""
+
+
+class WaveBaked(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="WaveBaked"):
+    """A wave was left alone for its time and then looked at again; who did not stand it has `WentBad`."""
+
+    target: str
+    wave: int
 
 
 class RunReleased(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="RunReleased"):
@@ -128,6 +160,13 @@ class StopRequested(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"
 
     server: ServerId
     force: bool = False
+
+
+class StopUnanswered(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="StopUnanswered"):
+    """No usable answer came to a stop: it may land much later, when the server is up again."""
+
+    server: ServerId
+    reason: str
 
 
 class Stopped(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="Stopped"):
@@ -278,6 +317,13 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="
     untouched: bool = False
 
 
+class WentBad(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="WentBad"):
+    """It was verified, and a later look shows that it is not well."""
+
+    server: ServerId
+    reason: str
+
+
 class Skipped(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="Skipped"):
     """Taken out of the run by a person, before it was started or after it failed."""
 
@@ -295,6 +341,7 @@ class Retried(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=
 ServerEvent = (
     Admitted
     | StopRequested
+    | StopUnanswered
     | Stopped
     | ReinstallRequested
     | ReinstallAccepted
@@ -309,10 +356,22 @@ ServerEvent = (
     | ChecksPassed
     | Verified
     | Failed
+    | WentBad
     | Skipped
     | Retried
 )
-RunEvent = RunOpened | RunResumed | RunHeld | RunReleased | RunDrained | RunFinished | WaveStarted
+RunEvent = (
+    RunOpened
+    | RunResumed
+    | RunHeld
+    | GroupHeld
+    | RunReleased
+    | RunDrained
+    | RunFinished
+    | WaveStarted
+    | Approved
+    | WaveBaked
+)
 Event = ServerEvent | RunEvent
 
 SYNCED: frozenset[type] = frozenset(
@@ -320,9 +379,13 @@ SYNCED: frozenset[type] = frozenset(
         RunOpened,
         RunResumed,
         RunHeld,
+        GroupHeld,
         RunReleased,
         RunDrained,
         RunFinished,
+        Approved,
+        WaveBaked,
+        WentBad,
         StopRequested,
         ReinstallRequested,
         ReinstallAccepted,

@@ -1,49 +1,64 @@
-"""Who may be started, and why not: one pure function over the run.
+"""Who may be started, and why not: one pure function over the run, the clock and the world.
 
-What the limits mean: a share is of the target's servers when the run was opened. Wave sizes round up,
-failure limits round down, and a failure limit that rounds down to nothing is refused before the run is
-opened. Limits are exceeded, not reached: ``max_failures: 2`` holds at the third failure.
+`decide` and `why_waiting` ask the same questions in the same words (`_Room`), so that what is done, logged,
+shown and previewed cannot differ. ``docs/limits.md`` says exactly what each limit means; in short: a share
+is of the target's servers when the run was opened, wave sizes round up and limits round down, a limit of N
+lets N through, and whoever failed and was left down counts as out of service.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
 
+from fleet.core import causes
 from fleet.core.model import ServerId
-from fleet.core.settings import Amount, Share
-from fleet.core.state import Phase, Run, ServerState, TargetState
+from fleet.core.outside import ANY_TIME, Outside
+from fleet.core.settings import Amount, NeverMoreThan, Share
+from fleet.core.state import Phase, Run, ServerState, TargetState, attribute_of
+from fleet.core.waves import cut_waves, wave_size
+
+__all__ = ["Decision", "Kind", "allowed", "allowed_failures", "cut_waves", "decide", "upcoming", "wave_size"]
 
 
-def wave_size(amount: Amount, servers: int) -> int:
-    """Return how many servers a wave of *amount* holds, of *servers* in all; at least 1."""
-    if isinstance(amount, Share):
-        return max(1, math.ceil(round(servers * amount.percent / 100, 6)))
-    return amount
-
-
-def allowed_failures(amount: Amount, servers: int) -> int:
-    """Return how many of *servers* may fail before the next failure holds; shares round down."""
+def allowed(amount: Amount, servers: int) -> int:
+    """Return how many of *servers* a limit lets through; shares round down."""
     if isinstance(amount, Share):
         return math.floor(round(servers * amount.percent / 100, 6))
     return amount
 
 
-def cut_waves(servers: int, sizes: Sequence[Amount]) -> list[int]:
-    """Return the sizes of the waves that *servers* servers make; the last size repeats.
+allowed_failures = allowed
 
-    >>> cut_waves(13, [1, 5])
-    [1, 5, 5, 2]
-    """
-    waves: list[int] = []
-    left = servers
-    while left > 0:
-        amount = sizes[min(len(waves), len(sizes) - 1)]
-        size = min(left, wave_size(amount, servers))
-        waves.append(size)
-        left -= size
-    return waves
+
+def opened_cap(cap: NeverMoreThan, verified: int) -> int:
+    """Return how many may be failed or in flight at once, with so many verified."""
+    return max(cap.at_least, math.floor(round(verified * cap.of_verified / 100, 6)))
+
+
+class Kind(StrEnum):
+    """What a server waits for."""
+
+    STATE = "state"  # held, drained
+    WINDOW = "window"
+    GATE = "gate"
+    TURN = "turn"  # another target, an earlier wave
+    BAKE = "bake"
+    APPROVAL = "approval"
+    PERSON = "person"  # a limit that is used up by servers that failed
+    ROOM = "room"  # a limit that frees itself
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a server is not started."""
+
+    kind: Kind
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,59 +68,66 @@ class Decision:
     Attributes:
         start: Servers to start now, in order.
         hold: Why the run is to be held from now on, or None.
+        group: A group to hold from now on, with the reason, or None.
+        bake: Waves (target, number) that are settled, and are to be left alone and looked at again.
+        waits: What the first server in line waits for, if nobody is started and nobody is in flight.
     """
 
     start: tuple[ServerId, ...] = ()
     hold: str | None = None
+    group: tuple[dict[str, str], str] | None = None
+    bake: tuple[tuple[str, int], ...] = ()
+    waits: Why | None = None
 
 
-def decide(run: Run) -> Decision:
-    """Say who is started now. Costs the number of targets and of servers started, nothing else."""
+def decide(run: Run, outside: Outside = ANY_TIME) -> Decision:
+    """Say who is started now.
+
+    Costs the number of targets and of servers started; with `spread`, held groups, or a window about to
+    close, also the number of waiting servers of the wave.
+    """
     if run.held is not None:
-        return Decision()
+        return Decision(waits=Why(Kind.STATE, f"held: {run.held}"))
     if (hold := _reason_to_hold(run)) is not None:  # before the drain: a spent budget is never only "drained"
         return Decision(hold=hold)
+    if (group := causes.group_to_hold(run)) is not None:
+        return Decision(group=group)
+    bake = tuple(_to_bake(run))
     if run.drained is not None:
+        return Decision(bake=bake, waits=Why(Kind.STATE, f"drained: {run.drained}"))
+    room = _Room(run, outside)
+    passed = list(_fill(run, room))
+    if room.taken or run.in_flight or bake:
+        return Decision(start=tuple(room.taken), bake=bake)
+    if not passed:
         return Decision()
-    target = _current(run)
-    if target is None:
-        return Decision()
-    wave = target.waves[target.current]
-    settings = next(each for each in run.settings.targets if each.name == target.name)
-    room = settings.rollout.concurrency - target.in_flight
-    start: list[ServerId] = []
-    for server in wave.waiting:
-        if len(start) >= room:
-            break
-        start.append(server)
-    return Decision(start=tuple(start))
+    stuck = next((why for why in passed if why.kind is Kind.PERSON), None)
+    if stuck is not None and passed[0].kind in {Kind.PERSON, Kind.ROOM}:
+        return Decision(hold=f"nobody else can be started: {stuck.words}")
+    return Decision(waits=passed[0])
 
 
-def upcoming(run: Run) -> Iterable[ServerId]:
-    """Return who is started next as room allows, in order, as far as the wave goes. Nothing is promised."""
-    target = _current(run)
-    return () if target is None else target.waves[target.current].waiting
+def _fill(run: Run, room: _Room) -> Iterator[Why]:
+    """Take whom the limits let through; yield why the others are passed over."""
+    for target in run.targets.values():
+        if target.finished:
+            continue
+        if (why := room.why_not_target(target)) is not None:
+            if why.kind is not Kind.TURN:
+                yield why
+            continue
+        for server_id in target.waves[target.current].waiting:
+            server = run.servers[server_id]
+            why = room.why_not_more(target, down=server.down) or room.why_not(server)
+            if why is None:
+                room.take(server)
+                continue
+            yield why
+            if room.is_full(target):
+                break
 
 
-def _current(run: Run) -> TargetState | None:
-    """Return the target being worked on: they follow one another in the plan's order."""
-    return next((target for target in run.targets.values() if not target.finished), None)
-
-
-def _reason_to_hold(run: Run) -> str | None:
-    if run.everybody is not None:
-        return f"every server would meet this: {run.everybody}"
-    for settings in run.settings.targets:
-        target = run.targets[settings.name]
-        allowed = allowed_failures(settings.rollout.hold_after, target.size)
-        failed = target.failed - target.forgiven
-        if failed > allowed:
-            since = " since the release" if target.forgiven else ""
-            return f"{failed} of {settings.name} failed{since}, {allowed} allowed"
-    return None
-
-
-def why_waiting(run: Run, server: ServerState) -> str:
+def why_waiting(run: Run, server: ServerState, outside: Outside = ANY_TIME) -> str:
     """Return the one reason why a waiting server has not been started, in words."""
     if server.phase is not Phase.WAITING:
         return ""
@@ -113,12 +135,215 @@ def why_waiting(run: Run, server: ServerState) -> str:
         return f"held: {run.held}"
     if run.drained is not None:
         return f"drained: {run.drained}"
-    current = _current(run)
-    if current is None or current.name != server.member.target:
-        return f"waits for target {current.name}" if current else "about to be started"
-    if server.member.wave - 1 > current.current:
-        return f"waits for wave {current.current + 1}"
-    target = run.target(server)
-    if current.in_flight >= target.rollout.concurrency:
-        return f"concurrency {target.rollout.concurrency} is reached"
-    return "about to be started"
+    room = _Room(run, outside)
+    target = run.targets[server.member.target]
+    why = room.why_not_target(target)
+    if why is None and server.member.wave - 1 > target.current:
+        why = Why(Kind.TURN, f"waits for wave {target.current + 1}")
+    if why is None:
+        why = room.why_not_more(target, down=server.down) or room.why_not(server)
+    return why.words if why else "about to be started"
+
+
+def upcoming(run: Run) -> Iterable[ServerId]:
+    """Return who is started next as room allows, in order, as far as the waves go. Nothing is promised."""
+    for target in run.targets.values():
+        if not target.finished and _unmet(run, target) is None:
+            yield from target.waves[target.current].waiting
+
+
+def not_now(run: Run, outside: Outside, *, final: bool = True) -> str | None:
+    """Say why a server that was started, and not wiped yet, is put back instead; None when it may go on.
+
+    A drain does not put anybody back: it was started, and is brought to its end.
+    """
+    if run.held is not None:
+        return f"held: {run.held}"
+    return outside.closed if final else None
+
+
+# -- turns ----------------------------------------------------------------------------------------------
+
+
+def _unmet(run: Run, target: TargetState) -> Why | None:
+    """Say which target has to be through first; without `needs` it is the one before."""
+    needs = run.plan_of(target.name).needs
+    if needs is None:
+        names = list(run.targets)
+        before = names.index(target.name)
+        needs = tuple(names[:before])
+    for name in needs:
+        other = run.targets[name]
+        if not other.finished:
+            return Why(Kind.TURN, f"waits for target {name}")
+        if other.waves and (why := _pending(run, other, len(other.waves) - 1)) is not None:
+            return why
+    return None
+
+
+def _pending(run: Run, target: TargetState, index: int) -> Why | None:
+    """Say what has to happen between a settled wave and what follows it."""
+    rollout = run.plan_of(target.name).rollout
+    wave = target.waves[index]
+    if rollout.bake_s > 0 and not wave.baked:
+        return Why(Kind.BAKE, f"wave {index + 1} of {target.name} bakes")
+    if index + 1 in rollout.approve_after and not wave.approved:
+        return Why(Kind.APPROVAL, f"waits for approval after wave {index + 1} of {target.name}")
+    return None
+
+
+def approval_awaited(run: Run) -> tuple[str, int] | None:
+    """Return the target and wave that a person has to approve next, or None."""
+    if run.is_settled:
+        return None
+    for target in run.targets.values():
+        index = min(target.current, len(target.waves)) - 1
+        if index < 0:
+            continue
+        why = _pending(run, target, index)
+        if why is not None and why.kind is Kind.APPROVAL:
+            return target.name, index + 1
+    return None
+
+
+def _to_bake(run: Run) -> Iterator[tuple[str, int]]:
+    """Yield settled waves that something follows and that were not looked at again."""
+    if run.is_settled:
+        return
+    for target in run.targets.values():
+        index = min(target.current, len(target.waves)) - 1
+        if index < 0 or target.waves[index].unsettled:
+            continue
+        why = _pending(run, target, index)
+        if why is not None and why.kind is Kind.BAKE:
+            yield target.name, index + 1
+
+
+# -- budgets --------------------------------------------------------------------------------------------
+
+
+def _reason_to_hold(run: Run) -> str | None:
+    if run.everybody is not None:
+        return f"every server would meet this: {run.everybody}"
+    for settings in run.settings.targets:
+        target = run.targets[settings.name]
+        rollout = settings.rollout
+        counted = target.failed - target.forgiven
+        may = allowed(rollout.hold_after, target.size)
+        if counted > may:
+            since = " since the release" if target.forgiven else ""
+            return f"{counted} of {settings.name} failed{since}, {may} allowed"
+        if rollout.in_a_row is not None and target.row >= rollout.in_a_row:
+            return f"{target.row} of {settings.name} failed in a row"
+    budget = run.settings.budget
+    if budget.hold_after is not None:
+        may = allowed(budget.hold_after, len(run.servers))
+        if len(run.failures) > may:
+            return f"{len(run.failures)} of the run failed, {may} allowed"
+    if budget.in_a_row is not None and run.row >= budget.in_a_row:
+        return f"{run.row} of the run failed in a row"
+    return causes.everybodys(run)
+
+
+# -- room -----------------------------------------------------------------------------------------------
+
+
+class _Room:
+    """What the limits leave, while servers are taken one after another."""
+
+    def __init__(self, run: Run, outside: Outside) -> None:
+        self._run = run
+        self._outside = outside
+        self.taken: list[ServerId] = []
+        self._flying: Counter[str] = Counter()
+        self._out: Counter[str] = Counter()
+        self._out_by: Counter[tuple[str, str]] = Counter()
+        self._failed = sum(target.failed for target in run.targets.values())
+        self._verified = sum(target.phases[Phase.VERIFIED] for target in run.targets.values())
+        self._in_flight = run.in_flight
+        self._draining = sum(target.phases[Phase.DRAINING] for target in run.targets.values())
+
+    def take(self, server: ServerState) -> None:
+        """Count a server as started."""
+        name = server.member.target
+        self.taken.append(server.id)
+        self._flying[name] += 1
+        self._in_flight += 1
+        if self._run.plan_of(name).hooks.around_server:
+            self._draining += 1
+        if not server.down:
+            self._out[name] += 1
+            self._out_by.update(self._run.spread_keys(server.member))
+
+    def is_full(self, target: TargetState) -> bool:
+        """Tell whether no further server of a target need be looked at."""
+        return self.why_not_more(target, down=True) is not None or self._outside.closed is not None
+
+    def why_not_target(self, target: TargetState) -> Why | None:
+        """Say why nobody of a target's current wave may be started, whatever the limits."""
+        if self._outside.closed is not None:
+            return Why(Kind.WINDOW if self._outside.final else Kind.GATE, self._outside.closed)
+        if (why := _unmet(self._run, target)) is not None:
+            return why
+        if not target.finished and target.current > 0:
+            return _pending(self._run, target, target.current - 1)
+        return None
+
+    def why_not_more(self, target: TargetState, *, down: bool) -> Why | None:
+        """Say which limit leaves no room for one more of a target.
+
+        Args:
+            target: Whose.
+            down: The server counts as out of service already.
+        """
+        run, rollout = self._run, self._run.plan_of(target.name).rollout
+        flying = target.in_flight + self._flying[target.name]
+        if flying >= rollout.concurrency:
+            return Why(Kind.ROOM, f"concurrency {rollout.concurrency} is reached")
+        if run.settings.concurrency is not None:
+            most = max(run.settings.concurrency, *(each.rollout.concurrency for each in run.settings.targets))
+            if self._in_flight >= most:
+                return Why(Kind.ROOM, f"concurrency {most} of the plan is reached")
+        limit = run.settings.limits.draining
+        if limit is not None and self._draining >= limit and run.plan_of(target.name).hooks.around_server:
+            return Why(Kind.ROOM, f"{limit} are being drained")
+        if rollout.max_unavailable is not None and not down:
+            most = allowed(rollout.max_unavailable, target.size)
+            out = target.out + self._out[target.name]
+            if out >= most:
+                kind = Kind.ROOM if flying else Kind.PERSON
+                return Why(kind, f"max_unavailable {most}: {out} of {target.name} are out of service")
+        caps = [(rollout.never_more_than, target.failed, flying, target.phases[Phase.VERIFIED])]
+        caps.append((run.settings.budget.never_more_than, self._failed, self._in_flight, self._verified))
+        for cap, failed, started, verified in caps:
+            if cap is not None and failed + started >= (most := opened_cap(cap, verified)):
+                kind = Kind.ROOM if started else Kind.PERSON
+                counts = f"{failed} failed, {started} in flight"
+                return Why(kind, f"never_more_than {most} with {verified} verified: {counts}")
+        return None
+
+    def why_not(self, server: ServerState) -> Why | None:
+        """Say why this one server is passed over, when there is room for others."""
+        for group, reason in self._run.groups_held:
+            if causes.is_of(server.member, group):
+                return Why(Kind.PERSON, f"{causes.words(group)} is held: {reason}")
+        if not server.down:
+            for attribute, most in self._run.plan_of(server.member.target).rollout.spread.items():
+                value = attribute_of(server.member, attribute)
+                out = self._run.out_by[attribute, value] + self._out_by[attribute, value]
+                if out >= most:
+                    kind = Kind.ROOM if self._in_flight else Kind.PERSON
+                    return Why(kind, f"{_group(attribute, value)} is at its limit: {most} out of service")
+        closes = self._outside.closes_at
+        if closes is not None and (end := self._end(server)) > closes:
+            local = end.astimezone(closes.tzinfo)
+            return Why(Kind.WINDOW, f"would end {local:%H:%M}, the window closes {closes:%H:%M}")
+        return None
+
+    def _end(self, server: ServerState) -> datetime:
+        return self._outside.now + timedelta(seconds=self._outside.expected_s(server))
+
+
+def _group(attribute: str, value: str) -> str:
+    name = "zone" if attribute == "availability_zone" else attribute
+    return f"{name} {value}" if value else f"no {name}"

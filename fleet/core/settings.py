@@ -96,10 +96,17 @@ class TcpCheck(msgspec.Struct, frozen=True, kw_only=True, tag="tcp"):
 
 
 class HttpCheck(msgspec.Struct, frozen=True, kw_only=True, tag="http"):
-    """A URL answers with a status. ``{server.…}`` fields are filled in."""
+    """A URL answers with a status. ``{server.…}`` fields are filled in.
+
+    Attributes:
+        body: A regular expression that is found in the first 64 KiB of the answer, or None.
+        tls: Certificates are checked.
+    """
 
     url: str
     status: int = 200
+    body: str | None = None
+    tls: bool = True
 
 
 class CommandCheck(msgspec.Struct, frozen=True, kw_only=True, tag="command"):
@@ -113,7 +120,13 @@ class CommandCheck(msgspec.Struct, frozen=True, kw_only=True, tag="command"):
     timeout_s: float = 60.0
 
 
-Check = TcpCheck | HttpCheck | CommandCheck
+class SshCheck(msgspec.Struct, frozen=True, kw_only=True, tag="ssh"):
+    """A server answers on a port with an SSH banner (``SSH-2.0-…``)."""
+
+    port: int = 22
+
+
+Check = TcpCheck | HttpCheck | CommandCheck | SshCheck
 
 
 class Verify(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,22 +181,110 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 Amount = int | Share
 
+COVER = "cover"
+"""The wave that is the smallest set with every image, flavor, zone and user data of its target."""
+
+SHUFFLE = "shuffle"
+"""The order that a seed in the journal decides."""
+
+
+class NeverMoreThan(msgspec.Struct, frozen=True, kw_only=True):
+    """A cap on failed and in-flight servers together, that opens as servers are verified.
+
+    Attributes:
+        at_least: So many are always allowed.
+        of_verified: Percent of the verified ones, once that is more; rounds down.
+    """
+
+    at_least: int
+    of_verified: float
+
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """How many at a time, and how many may fail.
 
     Attributes:
-        waves: Sizes in order; the last repeats. Shares round up.
+        waves: Sizes in order, or `COVER`; the last repeats. Shares round up.
         concurrency: Servers in flight at once.
         hold_after: So many may fail; one more holds. Shares round down, and to nothing is an error.
         order: Server attributes (``name``, ``availability_zone``, ``flavor``, ``image``, ``id``,
-            ``tag:KEY``) that put a target's servers in their order.
+            ``tag:KEY``) that put a target's servers in their order, or `SHUFFLE`.
+        max_unavailable: Servers out of service at once: in flight, or failed and left down. Shares round
+            down.
+        spread: Attribute (as in ``order``) to servers in flight, or failed and left down, at once per value.
+        in_a_row: So many may fail one after the other; one more holds.
+        never_more_than: Cap on failed + in flight.
+        bake_s: Seconds between a wave's end and the next wave; then the wave is checked again.
+        approve_after: Numbers of waves, from 1, after which a person must approve.
     """
 
-    waves: tuple[Amount, ...] = (1, Share(percent=25))
+    waves: tuple[Amount | Literal["cover"], ...] = (1, Share(percent=25))
     concurrency: int = 10
     hold_after: Amount = 0
     order: tuple[str, ...] = ("name",)
+    max_unavailable: Amount | None = None
+    spread: dict[str, int] = msgspec.field(default_factory=dict)
+    in_a_row: int | None = None
+    never_more_than: NeverMoreThan | None = None
+    bake_s: float = 0.0
+    approve_after: tuple[int, ...] = ()
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """How many servers of the whole run may fail; as the fields of `Rollout` of the same names."""
+
+    hold_after: Amount | None = None
+    in_a_row: int | None = None
+    never_more_than: NeverMoreThan | None = None
+
+
+class Around(msgspec.Struct, frozen=True, kw_only=True):
+    """Something done before a server is touched and undone when it is given back.
+
+    Attributes:
+        do, undo: argv. They are run without a shell, in the plan's folder.
+        timeout_s: For each of them; then the whole process group is killed and it has failed.
+    """
+
+    do: tuple[str, ...]
+    undo: tuple[str, ...]
+    timeout_s: float = 300.0
+
+
+class Hooks(msgspec.Struct, frozen=True, kw_only=True):
+    """Commands run along the way: argv without a shell, facts in ``FLEET_*`` and as JSON on stdin.
+
+    Attributes:
+        around_server: Done in order before a server is stopped, undone in reverse when it is given back.
+            A `do` that fails settles the server untouched; an `undo` that fails leaves a debt.
+        before_run, before_wave: When they fail, nothing is started: the run is held.
+        after_run, after_wave, on_failure, on_hold: A failure is told and changes nothing.
+        timeout_s: For each of these.
+    """
+
+    around_server: tuple[Around, ...] = ()
+    before_run: tuple[str, ...] | None = None
+    after_run: tuple[str, ...] | None = None
+    before_wave: tuple[str, ...] | None = None
+    after_wave: tuple[str, ...] | None = None
+    on_failure: tuple[str, ...] | None = None
+    on_hold: tuple[str, ...] | None = None
+    timeout_s: float = 300.0
+
+
+class Backup(msgspec.Struct, frozen=True, kw_only=True):
+    """A point to go back to that must exist before a server is wiped.
+
+    Attributes:
+        younger_than_s: How old it may be at the last look.
+        command: argv that ends with 0 when there is one, where the cloud cannot say; None: the cloud is
+            asked.
+        timeout_s: Of the command.
+    """
+
+    younger_than_s: float | None = None
+    command: tuple[str, ...] | None = None
+    timeout_s: float = 60.0
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +293,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         expect_min, expect_max: How many servers the selector must match; None: no bound.
         leave: How a server that was off when we came is left: as found, or running.
+        needs: Targets that must be through before; (): starts at once; None: the one before in the plan.
+        require_backup: What must exist before a server is wiped.
     """
 
     name: str
@@ -204,6 +307,81 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     reinstall: Reinstall = Reinstall()
     verify: Verify = Verify()
     leave: Literal["as-found", "running"] = "as-found"
+    needs: tuple[str, ...] | None = None
+    hooks: Hooks = Hooks()
+    require_backup: Backup | None = None
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """When servers may be worked on: by the clock of a time zone, or from one moment to another.
+
+    Attributes:
+        days: ``mon`` … ``sun`` on which it opens; empty: every day. Only for clock times.
+        nth: Which of the month's such days, 1 to 5, or -1 for the last; empty: all of them.
+        start, end: ``22:00``, or a moment with its offset (ISO 8601). An end by the clock that is not after
+            the start is on the next day; the window belongs to the day it opens on.
+        timezone: IANA name; None for moments.
+    """
+
+    start: str
+    end: str
+    days: tuple[str, ...] = ()
+    nth: tuple[int, ...] = ()
+    timezone: str | None = None
+
+
+class Freeze(msgspec.Struct, frozen=True, kw_only=True):
+    """Dates on which nothing is started; exactly one of the three. What cannot be read counts as frozen.
+
+    Attributes:
+        dates: First and last day, ISO, both included; in `timezone`.
+        ical: A calendar's absolute path or URL; its events are frozen.
+        command: argv that prints ``2026-12-24`` or ``2026-12-24/2026-12-27``, one a line.
+        timezone: Of the days; the first window's, or UTC.
+    """
+
+    dates: tuple[str, str] | None = None
+    ical: str | None = None
+    command: tuple[str, ...] | None = None
+    timezone: str = "UTC"
+
+
+class HttpGate(msgspec.Struct, frozen=True, kw_only=True, tag="http"):
+    """Green while a URL answers with a status."""
+
+    url: str
+    status: int = 200
+
+
+class CommandGate(msgspec.Struct, frozen=True, kw_only=True, tag="command"):
+    """Green while a command ends with 0."""
+
+    argv: tuple[str, ...]
+    timeout_s: float = 30.0
+
+
+class PromqlGate(msgspec.Struct, frozen=True, kw_only=True, tag="promql"):
+    """Green while every figure of a query is below, or above, a bound. No figure is red."""
+
+    url: str
+    query: str
+    below: float | None = None
+    above: float | None = None
+
+
+Gate = HttpGate | CommandGate | PromqlGate
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Servers in a stage at once, over all targets; None: as many as are in flight.
+
+    Attributes:
+        draining: Running their `do` hooks.
+        booting: Between the end of the cloud's work and verified.
+    """
+
+    draining: int | None = None
+    booting: int | None = None
 
 
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,6 +407,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         digest: sha256 of the plan file's bytes.
         folder: Absolute path of the plan's folder, which relative commands run in.
         protect: Servers that are never touched, whatever a selector says; None: none.
+        windows: When servers may be worked on; empty: any time.
+        freeze: When not, windows or no.
+        gates: All must be green for anything to be started.
+        limits: Servers in a stage at once.
+        concurrency: Servers in flight at once over all targets, unless a target asks for more; None: no
+            bound.
+        budget: How many servers of the whole run may fail.
+        claim: Whether servers in flight are tagged as ours, so that a run on another machine sees it.
     """
 
     plan: str
@@ -237,3 +423,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cloud: CloudSettings
     targets: tuple[Target, ...]
     protect: Select | None = None
+    windows: tuple[Window, ...] = ()
+    freeze: tuple[Freeze, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    limits: Limits = Limits()
+    concurrency: int | None = None
+    budget: Budget = Budget()
+    claim: bool = False

@@ -17,6 +17,7 @@ is no special case, and a lost answer is the same case as a crash: the phase is 
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -31,6 +32,7 @@ class Phase(StrEnum):
     """Where a server is."""
 
     WAITING = "waiting"
+    DRAINING = "draining"
     STOPPING = "stopping"
     STOPPED = "stopped"
     REQUESTED = "requested"
@@ -52,8 +54,10 @@ TRANSITIONS: dict[Phase, dict[type, Phase]] = {
         ev.Admitted: Phase.STOPPING,
         ev.Skipped: Phase.SKIPPED,
     },
+    Phase.DRAINING: {},
     Phase.STOPPING: {
         ev.StopRequested: Phase.STOPPING,
+        ev.StopUnanswered: Phase.STOPPING,
         ev.Stopped: Phase.STOPPED,
     },
     Phase.STOPPED: {
@@ -79,13 +83,17 @@ TRANSITIONS: dict[Phase, dict[type, Phase]] = {
         ev.Started: Phase.VERIFYING,
     },
     Phase.VERIFYING: {
+        ev.StartRequested: Phase.STARTING,
         ev.ChecksPassed: Phase.RETURNING,
     },
     Phase.RETURNING: {
         ev.StopRequested: Phase.RETURNING,
+        ev.StopUnanswered: Phase.RETURNING,
         ev.Verified: Phase.VERIFIED,
     },
-    Phase.VERIFIED: {},
+    Phase.VERIFIED: {
+        ev.WentBad: Phase.FAILED,
+    },
     Phase.FAILED: {
         ev.Retried: Phase.WAITING,
         ev.Skipped: Phase.SKIPPED,
@@ -111,6 +119,8 @@ class ServerState:
         doubted: A request of this go was left unanswered, so a refusal may be about an earlier one.
         stopped_by_us: We asked a running server to stop.
         was_off: It was off when we came.
+        stop_asked: A stop was asked for and is not known to be over: a process that dies now leaves it open.
+        late_stop: A stop of ours was left unanswered, so it may still land and turn the server off.
         noted: The latest announcement, with the installation that was there before it.
         job: The job to follow, or None: then the server itself is watched.
         new_disk: The system disk that the checks passed with.
@@ -119,6 +129,8 @@ class ServerState:
         wiped: The cloud took a reinstall of it, in whichever go; None: nobody could tell.
         disk_may_differ: The latest request was taken, so another system disk is our own doing.
         forgiven: It failed before the latest release, so it does not count towards the next hold.
+        down: It failed with its installation lost, and nobody has verified it since: out of service.
+        failed_in: The phase it failed from: part of its failure's signature.
     """
 
     member: Member
@@ -130,6 +142,8 @@ class ServerState:
     doubted: bool = False
     stopped_by_us: bool = False
     was_off: bool = False
+    stop_asked: bool = False
+    late_stop: bool = False
     noted: ev.ReinstallRequested | None = None
     job: JobId | None = None
     new_disk: str | None = None
@@ -141,6 +155,13 @@ class ServerState:
     wiped: bool | None = False
     disk_may_differ: bool = False
     forgiven: bool = False
+    down: bool = False
+    failed_in: Phase | None = None
+
+    @property
+    def is_out(self) -> bool:
+        """Out of service as far as we are to blame: in flight, or failed and left down."""
+        return self.down or self.phase in IN_FLIGHT
 
     @property
     def id(self) -> ServerId:
@@ -155,12 +176,21 @@ class ServerState:
 
 @dataclass(slots=True)
 class WaveState:
-    """One wave: who waits, in order, and how many are not settled."""
+    """One wave: who waits, in order, and how many are not settled.
+
+    Attributes:
+        settled_at: When the last of its servers settled.
+        baked: It was looked at again after its bake.
+        approved: A person has let the next one begin.
+    """
 
     waiting: deque[ServerId] = field(default_factory=deque)
     unsettled: int = 0
     size: int = 0
     started: bool = False
+    settled_at: datetime | None = None
+    baked: bool = False
+    approved: bool = False
 
 
 @dataclass(slots=True)
@@ -170,6 +200,8 @@ class TargetState:
     Attributes:
         current: Index of the first wave that is not settled; ``len(waves)`` when all are.
         forgiven: Of those that failed, how many a release has wiped off the slate.
+        out: Servers out of service: in flight, or failed and left down.
+        row: Failures since the last verified server, or the last release.
     """
 
     name: str
@@ -181,6 +213,8 @@ class TargetState:
     in_flight: int = 0
     size: int = 0
     forgiven: int = 0
+    out: int = 0
+    row: int = 0
 
     @property
     def failed(self) -> int:
@@ -205,6 +239,10 @@ class Run:
         drained: Why this life starts nothing more, or None.
         lives: How many processes have worked on it.
         finished: The last word was that everybody is settled.
+        groups_held: Groups of which nothing more is started, each with the reason.
+        out_by: Servers out of service by attribute and value, of the attributes that `spread` names.
+        row: Failures since the last verified server of any target, or the last release.
+        failures: Servers that failed and are not forgiven, in the order of failing.
     """
 
     def __init__(self, opened: ev.RunOpened, at: datetime) -> None:
@@ -219,6 +257,11 @@ class Run:
         self.drained: str | None = None
         self.finished = False
         self.lives = 1
+        self.groups_held: list[tuple[dict[str, str], str]] = []
+        self.row = 0
+        self.failures: dict[ServerId, None] = {}
+        self.out_by: Counter[tuple[str, str]] = Counter()
+        self._spread = _spread_attributes(opened.settings)
         self._targets: dict[str, Target] = {target.name: target for target in opened.settings.targets}
         for target in opened.settings.targets:
             self.targets[target.name] = TargetState(target.name)
@@ -251,6 +294,22 @@ class Run:
         """Put an edited plan in force."""
         self.settings = settings
         self._targets = {target.name: target for target in settings.targets}
+        self._spread = _spread_attributes(settings)
+        self.out_by = Counter(
+            key
+            for server in self.servers.values()
+            if server.is_out
+            for key in self.spread_keys(server.member)
+        )
+
+    def plan_of(self, target: str) -> Target:
+        """Return the settings in force of the target of that name."""
+        return self._targets[target]
+
+    def spread_keys(self, member: Member) -> Iterator[tuple[str, str]]:
+        """Yield the attributes that `spread` names, with the server's value of each."""
+        for attribute in self._spread:
+            yield attribute, attribute_of(member, attribute)
 
     def counts(self) -> Counter[Phase]:
         """Return the number of servers by phase, over all targets."""
@@ -270,11 +329,26 @@ class Run:
         return all(target.finished for target in self.targets.values())
 
 
+def attribute_of(member: Member, attribute: str) -> str:
+    """Return a server's value of an attribute of ``order`` and ``spread``; empty when it has none."""
+    match attribute:
+        case "availability_zone":
+            return member.zone
+        case _ if attribute.startswith("tag:"):
+            return member.tags.get(attribute.removeprefix("tag:"), "")
+        case _:
+            return str(getattr(member, attribute))
+
+
+def _spread_attributes(settings: Settings) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for target in settings.targets for name in target.rollout.spread))
+
+
 def check(run: Run, event: ev.Event) -> None:
     """Raise IllegalEventError if *event* cannot follow; ask before it is written down for good."""
     if isinstance(event, ev.RunOpened):
         raise IllegalEventError("the run is opened twice")
-    if isinstance(event, ev.WaveStarted):
+    if isinstance(event, ev.WaveStarted | ev.WaveBaked | ev.Approved):
         if event.target not in run.targets or not 1 <= event.wave <= len(run.targets[event.target].waves):
             raise IllegalEventError(f"no wave {event.wave} of target {event.target!r}")
     elif isinstance(event, ev.ServerEvent):
@@ -296,6 +370,9 @@ def apply(run: Run, event: ev.Event, at: datetime) -> None:
     match event:
         case ev.RunResumed(settings=settings):
             run.lives += 1
+            for server in run.servers.values():
+                # Whether the dead process got its answer, nobody knows.
+                server.late_stop |= server.stop_asked
             run.drained = None
             run.finished = False
             if settings is not None:
@@ -304,14 +381,24 @@ def apply(run: Run, event: ev.Event, at: datetime) -> None:
             run.held = reason
         case ev.RunReleased():
             run.held = run.everybody = None
+            run.groups_held.clear()
+            run.failures.clear()
+            run.row = 0
             for server in run.servers.values():
                 server.forgiven = server.phase is Phase.FAILED
             for target in run.targets.values():
                 target.forgiven = target.failed
+                target.row = 0
         case ev.RunDrained(reason=reason):
             run.drained = reason
         case ev.RunFinished():
             run.finished = True
+        case ev.GroupHeld(group=group, reason=reason):
+            run.groups_held.append((group, reason))
+        case ev.WaveBaked(target=name, wave=number):
+            run.targets[name].waves[number - 1].baked = True
+        case ev.Approved(target=name, wave=number):
+            run.targets[name].waves[number - 1].approved = True
         case ev.WaveStarted(target=name, wave=number):
             run.targets[name].waves[number - 1].started = True
         case ev.RunOpened():
@@ -324,13 +411,19 @@ def _apply_to_server(run: Run, event: ev.ServerEvent, at: datetime) -> None:
     server = run.servers[event.server]
     before = server.phase
     after = TRANSITIONS[before][type(event)]
+    was_out = server.is_out
     _note(run, server, event, at)
     if after is not before:
-        _move(run, server, after)
+        _move(run, server, after, at)
         server.since = at
+    if server.is_out is not was_out:
+        change = 1 if server.is_out else -1
+        run.targets[server.member.target].out += change
+        for key in run.spread_keys(server.member):
+            run.out_by[key] += change
 
 
-def _move(run: Run, server: ServerState, after: Phase) -> None:
+def _move(run: Run, server: ServerState, after: Phase, at: datetime) -> None:
     """Change the phase and keep every count right. Constant time but for a server taken out of order."""
     before, server.phase = server.phase, after
     target = run.targets[server.member.target]
@@ -346,11 +439,22 @@ def _move(run: Run, server: ServerState, after: Phase) -> None:
             wave.waiting.remove(server.id)
     if after is Phase.WAITING:
         wave.waiting.append(server.id)
+        wave.baked = False
         run.finished = False
     if server.forgiven:  # retried or skipped: it must not make room for somebody else's failure
         server.forgiven = False
         target.forgiven -= 1
     wave.unsettled += (before in SETTLED) - (after in SETTLED)
+    if wave.unsettled == 0 and before not in SETTLED:
+        wave.settled_at = at
+    if after is Phase.FAILED:
+        run.failures[server.id] = None
+        target.row += 1
+        run.row += 1
+    else:
+        run.failures.pop(server.id, None)
+    if after is Phase.VERIFIED:
+        target.row = run.row = 0
     target.current = min(target.current, index)
     while target.current < len(target.waves) and target.waves[target.current].unsettled == 0:
         target.current += 1
@@ -364,7 +468,11 @@ def _note(run: Run, server: ServerState, event: ev.ServerEvent, at: datetime) ->
         case ev.StopRequested():
             # In RETURNING we put back off what was off: that is no stop of a running server.
             server.stopped_by_us = server.stopped_by_us or server.phase is Phase.STOPPING
+            server.stop_asked = True
+        case ev.StopUnanswered():
+            server.late_stop = True
         case ev.Stopped(was_off=was_off):
+            server.stop_asked = False
             # Only the first look counts: later in the run it is off because of us.
             if server.noted is None:
                 server.was_off = was_off
@@ -388,22 +496,37 @@ def _note(run: Run, server: ServerState, event: ev.ServerEvent, at: datetime) ->
             server.reason, server.code, server.job = reason, code, None
         case ev.ChecksPassed(system_disk=disk):
             server.new_disk = disk
+        case _:
+            _note_end(run, server, event)
+
+
+def _note_end(run: Run, server: ServerState, event: ev.ServerEvent) -> None:
+    """Keep what an end, or a new beginning, says about the server."""
+    match event:
         case ev.Failed():
             if server.phase is Phase.REQUESTED and not server.wiped:
                 server.wiped = None
             server.reason, server.hint = event.reason, event.hint
             server.untouched = event.untouched and server.wiped is False
             server.code, server.request_id = event.code, event.request_id or server.request_id
+            server.failed_in = server.phase
+            server.down = not server.untouched
             if event.everybody:
                 run.everybody = event.reason
+        case ev.WentBad(reason=reason):
+            server.reason, server.hint = reason, "it was verified; `fleet retry` would reinstall it again"
+            server.failed_in, server.down = server.phase, True
         case ev.Verified():
+            server.down = False
             server.reason = server.hint = ""
             server.code = None
         case ev.Skipped(reason=reason):
             server.reason, server.hint = reason, ""
+            server.down = False  # a person has taken charge of it
         case ev.Retried():
             server.accepted = server.sent = 0
             server.doubted = server.untouched = False
+            server.stop_asked = server.late_stop = False
             server.reason = server.hint = ""
             server.code = server.request_id = None
         case _:

@@ -261,7 +261,7 @@ def _class(said: Meaning, purpose: Purpose) -> tuple[type[CloudError], bool]:
         case Meaning.UNPROCESSED:
             return Unavailable, False
         case Meaning.DOUBT:
-            return (OutcomeUnknown if purpose is Purpose.WIPE else Unavailable), False
+            return (Unavailable if purpose is Purpose.READ else OutcomeUnknown), False
         case Meaning.UNUSABLE:
             return CloudUnusable, False
         case Meaning.FORBIDDEN:

@@ -331,6 +331,7 @@ class EcsCloud:
 
         Raises:
             Unavailable: The last of the tries' failures.
+            OutcomeUnknown: A stop or start without a usable answer. It is not repeated here.
         """
 
         async def once() -> T:
@@ -343,7 +344,7 @@ class EcsCloud:
                 # A success by its status may still carry an error (202 with Common.0024, a job's query).
                 if classify.meaning(classify.read(response), call.purpose) is not None:
                     raise self._fault(call, response) from None
-                raise Unavailable(
+                raise (OutcomeUnknown if call.purpose is Purpose.SWITCH else Unavailable)(
                     f"{call.what}: HTTP {response.status}: {error}",
                     hint="if it stays: check cloud.endpoints, and that no proxy answers in the cloud's place",
                     status=response.status,
@@ -352,10 +353,16 @@ class EcsCloud:
             self._pacer.succeeded(call.kind)
             return answer
 
-        return await self._patiently(once)
+        return await self._patiently(once, known=call.purpose is Purpose.SWITCH)
 
-    async def _patiently(self, once: Callable[[], Awaitable[T]]) -> T:
-        """Repeat *once* while it is `Unavailable`, or its outcome unknown, up to `TRIES` and `TRY_FOR_S`."""
+    async def _patiently(self, once: Callable[[], Awaitable[T]], *, known: bool = False) -> T:
+        """Repeat *once* while it is `Unavailable`, up to `TRIES` and `TRY_FOR_S`.
+
+        Args:
+            once: What to do.
+            known: An unknown outcome is raised; otherwise it is repeated as well, as reads may be. A stop
+                that nobody answered may still land, and whoever asked for it has to know.
+        """
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + TRY_FOR_S
         for attempt in range(TRIES):
@@ -364,6 +371,8 @@ class EcsCloud:
             except Unavailable as error:
                 failure = error
             except OutcomeUnknown as error:
+                if known:
+                    raise
                 failure = Unavailable(
                     error.message,
                     hint=error.hint,
