@@ -120,12 +120,6 @@ def test_full_example(tmp_path, plan):
         "windows",
         "freeze",
         "gates",
-        "rollout.max_unavailable",
-        "rollout.spread",
-        "rollout.failures.in_a_row",
-        "rollout.failures.never_more_than",
-        "rollout.bake",
-        "rollout.approve_after",
         "defaults.hooks.around_server",
         "defaults.hooks.on_failure",
         "notify",
@@ -137,6 +131,12 @@ def test_full_example(tmp_path, plan):
         concurrency=20,
         hold_after=2,
         order=("availability_zone", "name"),
+        max_unavailable=settings.Share(percent=25),
+        spread={"availability_zone": 10, "tag:rack": 1},
+        in_a_row=2,
+        never_more_than=settings.NeverMoreThan(at_least=4, of_verified=20),
+        bake_s=600,
+        approve_after=(1,),
     )
     assert target.verify.checks[2] == settings.CommandCheck(
         argv=(str(tmp_path / "checks/joined-cluster"), "{server.name}")
@@ -232,20 +232,31 @@ def test_aliases_are_followed(plan):
     assert made.targets[1].rollout.waves == (3,)
 
 
-def test_needs_nothing_new(plan):
-    """The order of the file may be spelled out; another one is not built yet."""
+def test_needs_says_what_comes_before(plan):
     text = (
         "defaults: {key_pair: k}\n"
         "targets: [{name: a, select: {ids: x}}, {name: b, needs: %s, select: {ids: y}}]\n"
     )
-    assert not plan(text % "[a]").unbuilt
-    assert [problem.path for problem in plan(text % "[]").unbuilt] == ["targets[1].needs"]
+    assert [plan(text % each).settings.targets[1].needs for each in ("[a]", "[]")] == [("a",), ()]
+    assert plan(text.replace("needs: %s, ", "")).settings.targets[1].needs is None
+
+
+def test_the_concurrency_of_the_plan_bounds_all_targets_together(plan):
+    text = "key_pair: k\nselect: {ids: x}\nrollout: {concurrency: 7}\n"
+    assert plan(text).settings.concurrency is None  # one target has its own
+    both = (
+        "rollout: {concurrency: 7}\nfailures: {hold_after: 10%, in_a_row: 3}\nlimits: {draining: 2}\n"
+        "defaults: {key_pair: k}\ntargets: [{name: a, select: {ids: x}}, {name: b, select: {ids: y}}]\n"
+    )
+    made = plan(both).settings
+    assert made.concurrency == 7
+    assert made.budget == settings.Budget(hold_after=settings.Share(percent=10), in_a_row=3)
+    assert made.limits == settings.Limits(draining=2)
 
 
 @pytest.mark.parametrize(
     ("line", "path"),
     [
-        ("rollout: {waves: [cover, 5]}", "rollout.waves"),
         ("cloud: {provider: openstack}", "cloud.provider"),
         ("exclude: {older_than: 90d}", "exclude.older_than"),
         ("exclude: {inventory: web.yaml}", "exclude.inventory"),

@@ -1,33 +1,56 @@
-"""``release``, ``retry``, ``skip``: a person's decisions, as facts in the journal of a run at rest."""
+"""``hold``, ``release``, ``drain``, ``approve``, ``retry``, ``skip``: a person's decisions, as facts.
+
+Of a run at rest they are written into its journal here; a run that is being worked on is asked to.
+"""
 
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable
+from pathlib import Path
 
 import click
 
 from fleet.cli.common import name_of, print_lines, run_argument, say
 from fleet.clock import SystemClock
-from fleet.core.events import Retried, RunReleased, Skipped
-from fleet.core.state import Phase, Run, ServerState
-from fleet.errors import Exit, PlanError, Problem
+from fleet.errors import Exit, LockedError
+from fleet.inbox import ask
 from fleet.journal import Journal, Recorder, load
 from fleet.report.status import headline, next_step
 from fleet.runs import find, lock_run, state_folder
+from fleet.steering import Order, Verb, carry_out
 
 _REASON = click.option("--reason", required=True, help="Why; goes into the journal.")
 
 
-def _change(run: str, decide: Callable[[Run, Recorder], str]) -> int:
-    """Append a person's decision to a run's journal, under its lock."""
+def _steer(
+    run: str | None,
+    verb: Verb,
+    reason: str,
+    *,
+    servers: tuple[str, ...] = (),
+    target: str | None = None,
+    wave: int | None = None,
+) -> int:
+    """Carry an order out in the journal, or have the process do it that works on the run."""
     journal = find(run, state_folder())
-    lock = lock_run(journal)  # a run that is being worked on cannot be changed from here: exit 7
+    order = Order(verb=verb, reason=reason, by=_me(), servers=servers, target=target, wave=wave)
+    try:
+        return _at_rest(journal, order)
+    except LockedError:
+        words = ask(journal, order)
+        if words is None:
+            return _at_rest(journal, order)  # it has ended meanwhile, or does not listen: exit 7 then
+        say(words.removeprefix("error: "))
+        return Exit.USAGE if words.startswith("error: ") else Exit.OK
+
+
+def _at_rest(journal: Path, order: Order) -> int:
+    lock = lock_run(journal)
     try:
         found, tail = load(journal)
         book = Journal.reopen(journal, tail)
         try:
-            done = decide(found, Recorder(found, book, SystemClock().now))
+            done = carry_out(found, Recorder(found, book, SystemClock().now).record, order)
         finally:
             book.close()
     finally:
@@ -40,24 +63,63 @@ def _change(run: str, decide: Callable[[Run, Recorder], str]) -> int:
 
 
 @click.command()
+@run_argument()
+@_REASON
+def hold(run: str | None, reason: str) -> int:
+    """Start nothing more. Whoever is wiped is brought to its end, whoever is not wiped yet is put back.
+
+    Works on a running run too, within a second. `fleet release` lets it go on.
+
+    \b
+    Example:
+      fleet hold web-tier --reason INC-4711
+    """  # noqa: D301 - click's mark for "do not rewrap"
+    return _steer(run, "hold", reason)
+
+
+@click.command()
 @run_argument(required=True)
 @_REASON
 def release(run: str, reason: str) -> int:
-    """Let a held run go on; failures so far no longer count towards the next hold.
+    """Let a held run, or a held group, go on; failures so far no longer count towards the next hold.
 
     \b
     Example:
       fleet release web-tier --reason "image fixed, CHG-1234"
       fleet resume web-tier
     """  # noqa: D301 - click's mark for "do not rewrap"
+    return _steer(run, "release", reason)
 
-    def decide(found: Run, recorder: Recorder) -> str:
-        if found.held is None:
-            return f"run {found.id} is not held"
-        recorder.record(RunReleased(reason=reason, by=_me()))
-        return f"run {found.id} is released"
 
-    return _change(run, decide)
+@click.command()
+@run_argument()
+@_REASON
+def drain(run: str | None, reason: str) -> int:
+    """End a running run gently: nothing more is started, everybody in flight is brought to the end.
+
+    The same as one Ctrl-C in its terminal. `fleet resume` goes on.
+
+    \b
+    Example:
+      fleet drain web-tier --reason "host reboots at four"
+    """  # noqa: D301 - click's mark for "do not rewrap"
+    return _steer(run, "drain", reason)
+
+
+@click.command()
+@run_argument()
+@_REASON
+@click.option("--target", help="Whose wave; default: the one that is awaited.")
+@click.option("--wave", type=int, help="Which wave, counted from 1; default: the one that is awaited.")
+def approve(run: str | None, reason: str, target: str | None, wave: int | None) -> int:
+    """Let the waves begin that wait for a person (`approve_after`).
+
+    \b
+    Example:
+      fleet approve web-tier --reason "canary looked at, CHG-1234"
+      fleet resume web-tier
+    """  # noqa: D301 - click's mark for "do not rewrap"
+    return _steer(run, "approve", reason, target=target, wave=wave)
 
 
 @click.command()
@@ -74,14 +136,7 @@ def retry(run: str, servers: tuple[str, ...], reason: str) -> int:
       fleet retry web-tier web-17 --reason "console shows the old system"
       fleet resume web-tier
     """  # noqa: D301 - click's mark for "do not rewrap"
-
-    def decide(found: Run, recorder: Recorder) -> str:
-        chosen = _named(found, servers, {Phase.FAILED})
-        for server in chosen:
-            recorder.record(Retried(server=server.id, reason=f"{reason} ({_me()})"))
-        return f"{len(chosen)} servers wait for another try: {_names(chosen)}"
-
-    return _change(run, decide)
+    return _steer(run, "retry", reason, servers=servers)
 
 
 @click.command()
@@ -95,48 +150,7 @@ def skip(run: str, servers: tuple[str, ...], reason: str) -> int:
     Example:
       fleet skip web-tier web-17 --reason "decommissioned"
     """  # noqa: D301 - click's mark for "do not rewrap"
-
-    def decide(found: Run, recorder: Recorder) -> str:
-        chosen = _named(found, servers, {Phase.WAITING, Phase.FAILED})
-        for server in chosen:
-            recorder.record(Skipped(server=server.id, reason=f"{reason} ({_me()})"))
-        return f"{len(chosen)} servers skipped: {_names(chosen)}"
-
-    return _change(run, decide)
-
-
-def _named(found: Run, names: tuple[str, ...], phases: set[Phase]) -> list[ServerState]:
-    """Return the servers that are meant, all of them in one of *phases*.
-
-    Raises:
-        PlanError: A name is unknown, means several, or its server is elsewhere.
-    """
-    if not names:
-        chosen = [server for server in found.servers.values() if server.phase in phases]
-        if not chosen:
-            raise PlanError(Problem(f"no server of run {found.id} is {_words(phases)}"))
-        return chosen
-    chosen, problems = [], []
-    for name in names:
-        meant = [server for server in found.servers.values() if name in {server.id, server.member.name}]
-        if len(meant) != 1:
-            problems.append(Problem(f"{len(meant)} servers of run {found.id} are called {name!r}"))
-        elif meant[0].phase not in phases:
-            problems.append(Problem(f"{name} is {meant[0].phase}, not {_words(phases)}"))
-        else:
-            chosen += meant
-    if problems:
-        raise PlanError(*problems)
-    return chosen
-
-
-def _words(phases: set[Phase]) -> str:
-    return " or ".join(sorted(phases))
-
-
-def _names(servers: list[ServerState]) -> str:
-    names = [server.label for server in servers]
-    return ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:9])}, … ({len(names)})"
+    return _steer(run, "skip", reason, servers=servers)
 
 
 def _me() -> str:

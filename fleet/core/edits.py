@@ -13,7 +13,7 @@ import msgspec
 from fleet.core.settings import Reinstall, Settings
 
 _PACING_OF_REINSTALL = frozenset({"timeout_s", "attempts", "settle_s"})
-_PACING_OF_ROLLOUT = frozenset({"concurrency", "hold_after"})
+_FIXED_OF_ROLLOUT = frozenset({"waves", "order"})
 _PACING_OF_CLOUD = frozenset({"requests_per_second"})
 
 
@@ -52,7 +52,11 @@ def _is_pacing(path: tuple[str, ...]) -> bool:
         case ("targets", _, "reinstall", key, *_):
             return key in _PACING_OF_REINSTALL
         case ("targets", _, "rollout", key, *_):
-            return key in _PACING_OF_ROLLOUT
+            return key not in _FIXED_OF_ROLLOUT
+        case ("windows" | "freeze" | "gates" | "limits" | "concurrency" | "budget" | "claim", *_):
+            return True
+        case ("targets", _, "needs" | "hooks" | "require_backup", *_):
+            return True
         case ("targets", _, "stop" | "verify", *_):
             return True
         case _:

@@ -31,6 +31,11 @@ def to_settings(
         cloud=_cloud(plan),
         targets=tuple(_target(entry, files) for entry in entries if entry.target is not None),
         protect=_select(plan.protect),
+        limits=_replace(settings.Limits(), **(plan.limits.model_dump() if plan.limits else {})),
+        concurrency=plan.rollout.concurrency
+        if plan.rollout and any(entry.loc for entry in entries)
+        else None,
+        budget=_budget(plan.failures or Failures()),
     )
 
 
@@ -69,7 +74,8 @@ def _target(entry: Entry, files: Files) -> settings.Target:
         reinstall=_reinstall(entry, entry.reinstall or Reinstall(), files),
         verify=_verify(entry, entry.verify or Verify(), files),
     )
-    return _replace(made, leave=entry.leave)
+    needs = target.needs if target and entry.loc else None
+    return _replace(made, leave=entry.leave, needs=None if needs is None else tuple(needs))
 
 
 def _select(given: Select | None) -> settings.Select | None:
@@ -93,15 +99,30 @@ def _select(given: Select | None) -> settings.Select | None:
 
 
 def _rollout(given: Rollout) -> settings.Rollout:
-    failures = given.failures or Failures()
-    # `cover` is not built: the plan is refused before anybody looks at these waves.
-    waves = tuple(wave for wave in given.waves or () if not isinstance(wave, str))
+    failures = _budget(given.failures or Failures())
     return _replace(
         settings.Rollout(),
-        waves=waves or None,
+        waves=tuple(given.waves) if given.waves else None,
         concurrency=given.concurrency,
         hold_after=failures.hold_after,
+        in_a_row=failures.in_a_row,
+        never_more_than=failures.never_more_than,
+        max_unavailable=given.max_unavailable,
+        spread=given.spread,
+        bake_s=given.bake,
+        approve_after=tuple(sorted(set(given.approve_after))) if given.approve_after else None,
         order=tuple(given.order) if given.order else None,
+    )
+
+
+def _budget(given: Failures) -> settings.Budget:
+    cap = given.never_more_than
+    return settings.Budget(
+        hold_after=given.hold_after,
+        in_a_row=given.in_a_row,
+        never_more_than=settings.NeverMoreThan(at_least=cap.at_least, of_verified=cap.of_verified.percent)
+        if cap
+        else None,
     )
 
 

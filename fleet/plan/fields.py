@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from fleet.core.settings import Share
+from fleet.core.settings import SHUFFLE, Share
 
 
 def wrong(message: str, hint: str = "") -> PydanticCustomError:
@@ -276,6 +276,16 @@ def _attribute(value: str) -> str:
     return value
 
 
+def _order(value: str) -> str:
+    return value if value == SHUFFLE else _attribute(value)
+
+
+OrderKey = Annotated[
+    str,
+    AfterValidator(_order),
+    WithJsonSchema({"anyOf": [{"enum": [*ATTRIBUTES, SHUFFLE]}, {"type": "string", "pattern": "^tag:.+"}]}),
+]
+"""An attribute to order by, or `SHUFFLE`."""
 Attribute = Annotated[
     str,
     AfterValidator(_attribute),

@@ -16,7 +16,7 @@ from fleet.plan.merge import Entry, fill_up
 from fleet.plan.messages import nothing_given, parse
 from fleet.plan.model import Plan, Target
 from fleet.plan.reader import MAX_BYTES, Document, Loc, kind_of, read
-from fleet.plan.unbuilt import needs_unbuilt, unbuilt
+from fleet.plan.unbuilt import unbuilt
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def load_plan(path: Path) -> LoadedPlan:
     problems += checker.problems + files.problems
     if problems:
         raise PlanError(*in_file_order(problems))
-    missing = (*unbuilt(document, entries), *needs_unbuilt(document, entries))
+    missing = unbuilt(document, entries)
     return LoadedPlan(
         path=path,
         settings=settings,

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, WithJsonSchema, model_validator
 
 from fleet.plan.fields import FEW, Duration, Listed, Name, Short, Text, Texts, Timeout, one_of, wrong
-from fleet.plan.pacing import Freeze, Gate, Part, Rollout, Window
+from fleet.plan.pacing import Failures, Freeze, Gate, Limits, Part, Rollout, Window
 from fleet.plan.words import Command, Endpoint, EnvName, NameGlob, Network, ServerUrl, Status, TagValues
 
 Provider = Annotated[
@@ -285,6 +285,10 @@ class Plan(Target):
         None, description="Red, or unreadable: nothing new is started"
     )
     rollout: Rollout | None = Field(None, description="How many at a time, and how many may fail")
+    failures: Failures | None = Field(
+        None, description="How many servers of the whole run may fail, over all targets"
+    )
+    limits: Limits | None = Field(None, description="Servers in a stage at once, over all targets")
     defaults: Defaults | None = Field(None, description="For every target")
     targets: Annotated[list[Target], Listed(empty="add a target")] | None = Field(
         None, description="One after another in this order"

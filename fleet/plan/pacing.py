@@ -12,6 +12,7 @@ from fleet.plan.fields import (
     Attribute,
     Duration,
     Listed,
+    OrderKey,
     Percent,
     Short,
     Some,
@@ -153,6 +154,15 @@ class Failures(Part):
     )
 
 
+class Limits(Part):
+    """Servers in a stage at once, over all targets."""
+
+    draining: Annotated[int, Field(ge=1)] | None = Field(None, description="Running their `do` hooks")
+    booting: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Installed and not verified yet: no further one is wiped meanwhile"
+    )
+
+
 class Rollout(Part):
     """How many at a time, and how many may fail."""
 
@@ -166,8 +176,8 @@ class Rollout(Part):
     spread: dict[Attribute, Annotated[int, Field(ge=1)]] | None = Field(
         None, description="Servers in flight at once per value of an attribute"
     )
-    order: Annotated[list[Attribute], Listed(empty="write [name]")] | None = Field(
-        None, description="What a target's servers are put in order by"
+    order: Annotated[list[OrderKey], Listed(empty="write [name]")] | None = Field(
+        None, description="What a target's servers are put in order by; [shuffle]: by chance"
     )
     failures: Failures | None = Field(None, description="How many servers may fail")
     max_failures: Amount | None = Field(None, description="Short for failures.hold_after")
