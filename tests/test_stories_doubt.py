@@ -60,6 +60,27 @@ def test_a_request_that_never_arrived_is_sent_again_after_the_settle_time() -> N
     assert "watched for 300 s" in event["evidence"] or "watched for 3" in event["evidence"]
 
 
+@pytest.mark.parametrize("seconds", [30.0, 212.0, 220.0, 290.0])
+def test_a_stop_that_lands_after_the_reinstall_does_not_leave_a_verified_server_off(seconds: float) -> None:
+    """The lost stop is asked for again, and lands when the server is up anew: until then nobody is verified."""
+    night = told(calm("web-1", faults=(fault("lands-late", call="stop", server="web-1", seconds=seconds),)))
+    assert night.phases() == {"web-1": "verified"}
+    assert night.reinstalls() == {"web-1": 1}
+    assert night.events("StopUnanswered")
+    assert [server.show.value[0] for server in night.world.servers.values()] == ["ACTIVE"]
+
+
+def test_a_stop_that_a_dead_process_may_have_sent_is_held_against_its_server_too() -> None:
+    story = replace(
+        calm("web-1", faults=(fault("lands-late", call="stop", server="web-1", seconds=240.0),)),
+        nights_s=(0.0,),
+    )
+    number = effect_of(story, "StopRequested")
+    night = told(story, at(number + 3, "killed"))
+    assert night.phases() == {"web-1": "verified"}
+    assert [server.show.value[0] for server in night.world.servers.values()] == ["ACTIVE"]
+
+
 def test_a_refused_connection_needs_no_doubt() -> None:
     """Nothing left the machine, so it is asked again within seconds."""
     night = told(calm(faults=(fault("unreachable", call="reinstall", server="web-1"),)))

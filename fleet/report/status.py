@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from fleet.core.rollout import why_waiting
+from fleet.core import causes
+from fleet.core.rollout import approval_awaited, why_waiting
 from fleet.core.state import IN_FLIGHT, Phase, Run, ServerState
 
 _IN_DOUBT = Phase.REQUESTED
@@ -53,7 +54,14 @@ def state_word(run: Run, worked_on: str | None) -> str:
         return f"held: {run.held}"
     if run.drained is not None:
         return f"drained: {run.drained}"
+    if (awaited := approval_awaited(run)) is not None and not run.in_flight:
+        return f"waits for approval after wave {awaited[1]} of {awaited[0]}, since {_wave_end(run, *awaited)}"
     return "unfinished: its process has ended"
+
+
+def _wave_end(run: Run, target: str, wave: int) -> str:
+    settled = run.targets[target].waves[wave - 1].settled_at
+    return f"{settled:%Y-%m-%d %H:%M} UTC" if settled else "its end"
 
 
 def next_step(run: Run, worked_on: str | None, name: str) -> str | None:
@@ -71,6 +79,8 @@ def next_step(run: Run, worked_on: str | None, name: str) -> str | None:
         return None
     if run.held is not None:
         return f"fleet release {name} --reason …, then fleet resume {name}"
+    if approval_awaited(run) is not None and not run.in_flight:
+        return f"fleet approve {name} --reason …, then fleet resume {name}"
     return f"fleet resume {name}"
 
 
@@ -84,11 +94,18 @@ def as_data(run: Run, *, worked_on: str | None, now: datetime, name: str) -> dic
         "last_event_at": run.last_at,
         "state": state_word(run, worked_on),
         "held": run.held,
+        "groups_held": [{"group": group, "reason": reason} for group, reason in run.groups_held],
+        "awaits_approval": _awaited(run),
         "lives": run.lives,
         "figures": figures(run),
         "next": next_step(run, worked_on, name),
         "servers": [_server(run, server, now) for server in run.servers.values()],
     }
+
+
+def _awaited(run: Run) -> dict[str, Any] | None:
+    awaited = approval_awaited(run)
+    return None if awaited is None else {"target": awaited[0], "wave": awaited[1]}
 
 
 def _server(run: Run, server: ServerState, now: datetime) -> dict[str, Any]:
@@ -125,6 +142,8 @@ def as_text(
         failed = f", {target.failed} failed" if target.failed else ""
         where = "finished" if target.finished else f"wave {target.current + 1} of {len(target.waves)}"
         yield f"  {target.name}: {where}, {done}{failed}, {target.in_flight} in flight"
+    for group, reason in run.groups_held:
+        yield f"  {causes.words(group)} is held: {reason}"
     by_phase: dict[Phase, list[ServerState]] = {}
     for server in run.servers.values():
         by_phase.setdefault(server.phase, []).append(server)

@@ -511,4 +511,20 @@ MUTANTS = (
         "        environment = dict(os.environ)\n",
         ("tests/test_checks.py",),
     ),
+    Mutant(
+        "late-stop-forgotten",
+        "nobody is verified before a stop without an answer can no longer land",
+        "fleet/runbook.py",
+        "late_s = noted.settle_s if server.late_stop else 0.0",
+        "late_s = 0.0",
+        ("tests/test_stories_doubt.py",),
+    ),
+    Mutant(
+        "dead-stop-forgotten",
+        "a stop that a dead process may have sent is no different",
+        "fleet/core/state.py",
+        "server.late_stop |= server.stop_asked",
+        "pass",
+        ("tests/test_stories_doubt.py",),
+    ),
 )
