@@ -6,18 +6,28 @@ Steps that keep to these run the same on real sockets, on virtual time, and one 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+import hashlib
+import os
+import socket
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
+import msgspec
+
+from fleet.backups import WayBack, check_backup
 from fleet.checks import Checker
 from fleet.clock import Clock
-from fleet.cloud.api import Accepted, Cloud, ReinstallOrder
-from fleet.core.events import Event, Failed
+from fleet.cloud.api import Accepted, CanTag, Cloud, ReinstallOrder
+from fleet.commands import Ran
+from fleet.core.claimtag import ClaimTag, claim_tag
+from fleet.core.events import Event, Failed, GivingUp
+from fleet.core.facts import nonce_of
 from fleet.core.model import Job, Server, ServerId
-from fleet.core.settings import Check, Settings, Target
-from fleet.core.state import Run, ServerState
-from fleet.errors import CloudError, Rejected
+from fleet.core.settings import Check, NonceCheck, Settings, Target
+from fleet.core.state import Phase, Run, ServerState
+from fleet.errors import CloudError, NotFound, Rejected
+from fleet.hooks import Hooks, NoHooks, facts_of_server, filled
 from fleet.observe import Observer
 
 GATHER_S = 0.02
@@ -25,6 +35,15 @@ GATHER_S = 0.02
 
 MAX_BATCH = 500
 """Servers in one batch call: half of what the cloud takes in a minute (ECS API reference)."""
+
+
+_BOOTING = (
+    Phase.REQUESTED, Phase.REINSTALLING, Phase.REINSTALLED, Phase.STARTING, Phase.VERIFYING,
+)  # fmt: skip
+
+
+async def _any_time() -> str | None:
+    return None
 
 
 class Context:
@@ -36,9 +55,11 @@ class Context:
         gate: Raises when nothing may be changed any more, since the journal is broken or the run is over.
         order: Makes the reinstall call's parameters for a server, secrets included.
         own_ids: Ids that the machine we run on may have as a server.
+        hooks: Runs the plan's hooks; none by default.
+        not_now: Says why nobody may be wiped at the moment.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the seams of a step, each with its name
         self,
         *,
         run: Run,
@@ -50,7 +71,11 @@ class Context:
         checker: Checker,
         clock: Clock,
         own_ids: Collection[str] = (),
+        hooks: Hooks | None = None,
+        not_now: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
+        self._hooks: Hooks = hooks or NoHooks()
+        self._not_now = not_now or _any_time
         self.own_ids = own_ids
         self.record = record
         self.order = order
@@ -60,6 +85,11 @@ class Context:
         self._observer = observer
         self._checker = checker
         self._clock = clock
+        self.claimed: set[ServerId] = set()  # by this life
+        self._host = socket.gethostname()
+        # No other life has it, of a copy of this run neither; and on virtual time it is the same every time.
+        born = f"{run.id} {run.lives} {self._host} {os.getpid()} {clock.now()} {clock.boottime()}"
+        self._nonce = hashlib.sha256(born.encode()).hexdigest()[:16]
         self._since: dict[tuple[ServerId, str], float] = {}
         self._stops = {force: Batch(partial(self._stop_all, force=force)) for force in (False, True)}
         self._starts = Batch(self._start_all)
@@ -75,29 +105,94 @@ class Context:
         self, server: ServerState, reason: str, *, hint: str = "", cause: CloudError | None = None,
         untouched: bool = False,
     ) -> None:  # fmt: skip
-        """Give the server up, with the cloud's own words when there are any."""
-        if untouched and server.stopped_by_us:
-            hint = "; ".join(part for part in (hint, "it was stopped for this, and is left off") if part)
-        self.record(
-            Failed(
-                server=server.id,
-                reason=reason,
-                hint=hint or (cause.hint if cause and cause.hint else ""),
-                code=cause.code if cause else None,
-                request_id=cause.request_id if cause else None,
-                everybody=isinstance(cause, Rejected) and cause.everybody,
-                untouched=untouched,
-            )
-        )
+        """Give the server up, with the cloud's own words when there are any.
+
+        Args:
+            server: Whom.
+            reason: What happened.
+            hint: What to do about it.
+            cause: What the cloud said.
+            untouched: Its old installation is there: it is put back as it was found.
+        """
+        hint = hint or (cause.hint if cause and cause.hint else "")
+        if not untouched and server.noted is not None and server.noted.backup:
+            back = f"its old system is in backup {server.noted.backup}"
+            hint = f"{hint}; {back}" if hint else back
+        words = {
+            "server": server.id,
+            "reason": reason,
+            "hint": hint,
+            "code": cause.code if cause else None,
+            "request_id": cause.request_id if cause else None,
+            "everybody": isinstance(cause, Rejected) and cause.everybody,
+        }
+        owes = server.stopped_by_us or server.owed
+        if untouched and owes and server.giving_up is None and not isinstance(cause, NotFound):
+            return self.record(GivingUp(**words))  # type: ignore[arg-type]  # the same fields as below
+        return self.record(Failed(**words, untouched=untouched))  # type: ignore[arg-type]
+
+    def put_back(self, server: ServerState, reason: str) -> None:
+        """Leave a server that was not wiped for another time: it is put back, and waits again."""
+        self.record(GivingUp(server=server.id, reason=reason, back=True))
+
+    @property
+    def held(self) -> str | None:
+        """Return why the run is held, or None."""
+        return self._run.held
+
+    async def not_now(self) -> str | None:
+        """Say why nobody may be wiped at this moment, on fresh readings; None when it may be done."""
+        return await self._not_now()
+
+    async def hook(
+        self, server: ServerState, hook: str, argv: Sequence[str], timeout_s: float, *, debt: str = ""
+    ) -> Ran:
+        """Run a hook about a server."""
+        self._gate()
+        known = facts_of_server(self._run, server) | ({"number": debt} if debt else {})
+        try:
+            words = filled(argv, server)
+        except ValueError as error:
+            return Ran(why=f"{hook}: {error}", begun=False)
+        name = f"{hook}-{debt}" if debt else hook
+        return await self._hooks.run(name, words, known, timeout_s, self.target(server).hooks.env)
+
+    def settle_s(self, server: ServerState) -> float:
+        """Return how long a request of the server's plan can live."""
+        return self._run.target(server).reinstall.settle_s
 
     def target(self, server: ServerState) -> Target:
         """Return the settings of the server's target."""
         return self._run.target(server)
 
+    def has_room_to_boot(self) -> bool:
+        """Tell whether one more may be wiped by the plan's `limits.booting`, if it has one.
+
+        When the cloud starts a server that it has installed nobody can say, so it counts from its request on.
+        """
+        most = self._run.settings.limits.booting
+        if most is None:
+            return True
+        return sum(each.phases[phase] for each in self._run.targets.values() for phase in _BOOTING) < most
+
     @property
     def settings(self) -> Settings:
         """Return the plan in force."""
         return self._run.settings
+
+    @property
+    def run_id(self) -> str:
+        """Return the run's id."""
+        return self._run.id
+
+    @property
+    def life(self) -> int:
+        """Return which of the run's lives this is, from 1."""
+        return self._run.lives
+
+    def claim_tag(self) -> ClaimTag:
+        """Return the claim that this life would make now."""
+        return claim_tag(self.run_id, self.life, self._host, self._nonce, self.now())
 
     # -- time ---------------------------------------------------------------------------------------
 
@@ -152,7 +247,17 @@ class Context:
 
     async def check(self, check: Check, seen: Server) -> str | None:
         """Run one of the plan's checks; None when it passes."""
+        if isinstance(check, NonceCheck):
+            check = msgspec.structs.replace(check, expected=nonce_of(self._run.id, seen.id))
         return await self._checker.run(check, seen)
+
+    async def way_back(self, server: ServerState) -> WayBack:
+        """Look for the backup that the plan requires before the server is wiped for the first time."""
+        wanted = self.target(server).require_backup
+        if wanted is None or server.wiped is not False:
+            return WayBack(id=server.noted.backup if server.noted else "")
+        seen = await self.glance(server)
+        return await check_backup(wanted, seen, cloud=self._cloud, run=self.check, now=self.now())
 
     # -- ask ----------------------------------------------------------------------------------------
 
@@ -163,6 +268,21 @@ class Context:
     async def power_on(self, server: ServerState) -> None:
         """Ask for the server to be started, together with others."""
         await self._starts(server.id)
+
+    async def tag(self, server: ServerState, tags: Mapping[str, str]) -> None:
+        """Set tags of the server."""
+        self._gate()
+        await self._tagger().tag(server.id, tags)
+
+    async def untag(self, server: ServerState, keys: Sequence[str]) -> None:
+        """Take tags off the server."""
+        self._gate()
+        await self._tagger().untag(server.id, keys)
+
+    def _tagger(self) -> CanTag:
+        if isinstance(self._cloud, CanTag):
+            return self._cloud
+        raise Rejected("this cloud's servers cannot be tagged", hint="take `claim` out of the plan")
 
     async def reinstall(self, order: ReinstallOrder, *, send_by: float, timeout_s: float) -> Accepted:
         """Make the one call that must not be made twice. Announce it first."""

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from datetime import timedelta
 from enum import Enum, auto
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -21,7 +22,10 @@ from fleet.context import Context
 from fleet.core.events import (
     Admitted,
     Event,
+    Failed,
     GroupHeld,
+    HookFailed,
+    PaceLowered,
     RunDrained,
     RunFinished,
     RunHeld,
@@ -32,11 +36,15 @@ from fleet.core.events import (
 from fleet.core.model import Server, ServerId
 from fleet.core.outside import ANY_TIME, Outside
 from fleet.core.rollout import Decision, Kind, Why, approval_awaited, decide, upcoming
-from fleet.core.state import IN_FLIGHT, Phase, Run, ServerState
+from fleet.core.state import IN_FLIGHT, Phase, Run, ServerState, is_payable, owes_undoing
+from fleet.debts import pay
 from fleet.errors import Exit, FleetError, JournalError
+from fleet.hooks import Hooks, NoHooks, commands_of, run_hook
 from fleet.journal import Recorder
+from fleet.machine import LOOK_AGAIN_S
 from fleet.observe import SHORTEST_S, Observer
 from fleet.runbook import RUNBOOK, take_step
+from fleet.tagging import release
 
 RED_LIMIT_S = 1800.0
 """A gate that is red for half an hour with nobody in flight ends the life: cron comes again, and nobody has
@@ -64,7 +72,20 @@ class Outlook(Protocol):
         ...
 
 
-_CATCH_UP = "look again at the finished ones"
+class Slots(Protocol):
+    """A limit on servers in flight that goes beyond this run; see `fleet.machine`."""
+
+    def take(self, server: str, *, anyway: bool = False) -> bool:
+        """Take a slot; tell whether the server may start."""
+        ...
+
+    def give(self, server: str) -> None:
+        """Give the slot back."""
+        ...
+
+
+_CATCH_UP, _BEFORE_RUN, _BAKE = "look again at the finished ones", "before_run", "bake/"
+_FIRST = frozenset({_CATCH_UP, _BEFORE_RUN})
 
 
 class NoOutlook:
@@ -99,10 +120,12 @@ class Engine:
         order: Makes the parameters of a server's reinstall call.
         own_ids: Ids that the machine we run on may have as a server: never wiped.
         outlook: When servers may be started; at any time by default.
+        slots: Bounds the servers in flight together with other runs; nothing does by default.
+        hooks: Runs the plan's hooks; none are run by default.
         patient: Wait for a window to open and for a person to approve, instead of ending.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the seams of a life, each with its name
         self,
         recorder: Recorder,
         *,
@@ -112,12 +135,18 @@ class Engine:
         order: Callable[[ServerState, Server], ReinstallOrder],
         own_ids: Collection[str] = (),
         outlook: Outlook | None = None,
+        slots: Slots | None = None,
+        hooks: Hooks | None = None,
         patient: bool = False,
     ) -> None:
         self.run = run = recorder.run
         self._clock = clock
         self._outlook: Outlook = outlook or NoOutlook()
         self._patient = patient
+        self._slots = slots
+        self._crowded = False
+        self._hooks: Hooks = hooks or NoHooks()
+        self._over: dict[str, int] = {}
         self._recorder = recorder
         rate = run.settings.cloud.requests_per_second
         # Polls of a big list may take a quarter of the calls: the rest is for those that act.
@@ -132,6 +161,8 @@ class Engine:
             checker=checker,
             clock=clock,
             own_ids=own_ids,
+            hooks=hooks,
+            not_now=self._not_now,
         )
         self._tasks: dict[asyncio.Task[None], ServerId] = {}
         self._chores: dict[str, asyncio.Task[None]] = {}
@@ -153,11 +184,30 @@ class Engine:
         except JournalError as error:
             self._abort(error)
             raise
+        if isinstance(event, RunHeld) and commands_of(self.run, "on_hold"):
+            self._do("on_hold", partial(self._tell, "on_hold", reason=event.reason))
+        elif isinstance(event, Failed | WentBad):
+            server = self.run.servers[event.server]
+            if self.run.target(server).hooks.on_failure is not None:
+                self._do(f"on_failure/{server.id}", partial(self._on_failure, server))
+
+    async def _on_failure(self, server: ServerState) -> None:
+        plan = self.run.target(server).hooks
+        if plan.on_failure is not None:
+            ran = await self._context.hook(server, "on_failure", plan.on_failure, plan.timeout_s)
+            if ran.why is not None:
+                self.record(HookFailed(hook=f"on_failure of {server.label}", why=ran.why))
 
     def _gate(self) -> None:
         """Raise if nothing may be asked of the cloud any more that changes something."""
         if self._error is not None:
             raise self._error
+
+    async def _not_now(self) -> str | None:
+        """Say why nobody may be wiped at this moment: the run is held, the window closed, a gate red."""
+        if self.run.held is not None:
+            return f"held: {self.run.held}"
+        return (await self._outlook.fresh(self.run)).closed
 
     # -- the loop -----------------------------------------------------------------------------------
 
@@ -171,14 +221,18 @@ class Engine:
         try:
             # What an earlier life left half done comes before anything new, and counts from now on.
             for server in self.run.servers.values():
-                if server.phase in IN_FLIGHT:
+                if server.phase in IN_FLIGHT or server.claim is not None or is_payable(server):
                     self._drive(server)
-            self._look_again_later()
+            self._first_of_all()
             while self._stop is not _Stop.NOW and self._error is None:
                 decision = self._admit()
-                if not self._tasks and self._is_over(decision):
+                if self._tasks:
+                    self._red_since = None
+                elif self._is_over(decision):
                     break
                 await self._until_woken()
+            if self._stop is not _Stop.NOW and self._error is None:
+                await self._last_words()
         finally:
             self._context.end()
             await cancel_all({*self._tasks, *self._chores.values()})
@@ -187,12 +241,22 @@ class Engine:
             raise self._error
         return self._finish()
 
+    async def _last_words(self) -> None:
+        """Let the hooks end that tell of something, then the one after the run."""
+        telling = [task for name, task in self._chores.items() if not name.startswith(_BAKE)]
+        if telling:
+            await asyncio.wait(telling)
+        if commands_of(self.run, "after_run"):
+            await self._tell("after_run", state="settled" if self.run.is_settled else "unfinished")
+
     async def _until_woken(self) -> None:
         """Wait for a server or a chore to end, for the outlook to change, or for a red gate's patience."""
         waits = {asyncio.ensure_future(event.wait()) for event in (self._wake, self._outlook.changed)}
         try:
-            red = None if self._red_since is None else self._red_since + RED_LIMIT_S - self._time()
-            await asyncio.wait(waits, timeout=red, return_when=asyncio.FIRST_COMPLETED)
+            at_most = None if self._red_since is None else self._red_since + RED_LIMIT_S - self._time()
+            if self._crowded:
+                at_most = LOOK_AGAIN_S
+            await asyncio.wait(waits, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
@@ -211,13 +275,23 @@ class Engine:
                 group, reason = decision.group
                 self.record(GroupHeld(group=group, reason=reason))
                 continue
-            if _CATCH_UP in self._chores:  # the finished ones are asked first
+            if decision.slower is not None:
+                target, most, why = decision.slower
+                self.record(PaceLowered(target=target, concurrency=most, reason=why))
+                continue
+            if self._chores.keys() & _FIRST:  # nobody new before these are done
                 return Decision()
+            self._waves_over()
             for target, wave in decision.bake:
-                self._do(f"bake/{target}/{wave}", lambda target=target, wave=wave: self._bake(target, wave))  # type: ignore[misc]  # a lambda that binds its loop variables
+                self._do(f"{_BAKE}{target}/{wave}", lambda target=target, wave=wave: self._bake(target, wave))  # type: ignore[misc]  # a lambda that binds its loop variables
+            self._crowded = False
             for server_id in decision.start:
                 server = self.run.servers[server_id]
-                self._start_wave(server)
+                if self._slots is not None and not self._slots.take(server_id):
+                    self._crowded = True
+                    break
+                if not self._start_wave(server):
+                    break
                 self.record(Admitted(server=server_id))
                 self._drive(server)
             return decision
@@ -227,10 +301,14 @@ class Engine:
         why = decision.waits
         if self._stop is _Stop.DRAIN or self.run.is_settled or self.run.held is not None:
             return True
+        if self._crowded:
+            return False
         if self._chores:
             # A bake goes on in a closed window only if somebody waits for the next one anyway.
             return (
-                self._outlook.outside(self.run).final and not self._patient and _CATCH_UP not in self._chores
+                self._outlook.outside(self.run).final
+                and not self._patient
+                and all(name.startswith(_BAKE) for name in self._chores)
             )
         if why is None:
             return True
@@ -250,15 +328,66 @@ class Engine:
     def _time() -> float:
         return asyncio.get_running_loop().time()
 
-    def _start_wave(self, server: ServerState) -> None:
+    def _start_wave(self, server: ServerState) -> bool:
+        """Record that a wave starts; tell whether it has, or its hook is still to say that it may."""
         target = self.run.targets[server.member.target]
-        wave = target.waves[server.member.wave - 1]
-        if not wave.started:
-            self.record(
-                WaveStarted(
-                    target=target.name, wave=server.member.wave, of=len(target.waves), servers=wave.size
-                )
-            )
+        number = server.member.wave
+        wave = target.waves[number - 1]
+        if wave.started:
+            return True
+        started = WaveStarted(target=target.name, wave=number, of=len(target.waves), servers=wave.size)
+        if not commands_of(self.run, "before_wave", target.name):
+            self.record(started)
+            return True
+
+        async def ask_first() -> None:
+            why = await self._hook("before_wave", target=target.name, wave=str(number))
+            if why is not None:
+                self._hold(why)
+            else:
+                self.record(started)
+
+        self._do(f"before_wave/{target.name}/{number}", ask_first)
+        return False
+
+    # -- hooks --------------------------------------------------------------------------------------
+
+    async def _hook(self, hook: str, **known: str) -> str | None:
+        return await run_hook(self._hooks, self.run, hook, known)
+
+    def _first_of_all(self) -> None:
+        """Before anybody new is started: the plan's preparations, and a look at those finished earlier."""
+        self._over = {name: target.current for name, target in self.run.targets.items()}
+        if commands_of(self.run, "before_run") and not self.run.is_settled and self.run.held is None:
+            self._do(_BEFORE_RUN, self._before_run)
+        verified = [
+            server
+            for server in self.run.servers.values()
+            if server.phase is Phase.VERIFIED and self.run.target(server).rollout.bake_s > 0
+        ]
+        if self.run.lives > 1 and verified:
+            self._do(_CATCH_UP, lambda: self._look_again(verified))
+
+    async def _before_run(self) -> None:
+        if (why := await self._hook("before_run")) is not None:
+            self._hold(why)
+
+    def _waves_over(self) -> None:
+        """Run the hook of every wave that has settled since it was looked last."""
+        for name, target in self.run.targets.items():
+            for index in range(self._over[name], target.current):
+                if commands_of(self.run, "after_wave", name):
+                    number = str(index + 1)
+                    self._do(
+                        f"after_wave/{name}/{number}",
+                        partial(self._tell, "after_wave", target=name, wave=number),
+                    )
+            self._over[name] = target.current
+
+    async def _tell(self, hook: str, **known: str) -> None:
+        """Run a hook whose failure changes nothing."""
+        if (why := await self._hook(hook, **known)) is not None:
+            self.record(HookFailed(hook=hook, why=why))
 
     # -- looking again ------------------------------------------------------------------------------
 
@@ -274,16 +403,6 @@ class Engine:
             self._driven(task)
 
         task.add_done_callback(done)
-
-    def _look_again_later(self) -> None:
-        """In a later life ask the finished servers of every target that bakes, before anything is started."""
-        verified = [
-            server
-            for server in self.run.servers.values()
-            if server.phase is Phase.VERIFIED and self.run.target(server).rollout.bake_s > 0
-        ]
-        if self.run.lives > 1 and verified:
-            self._do(_CATCH_UP, lambda: self._look_again(verified))
 
     async def _bake(self, name: str, number: int) -> None:
         """Leave a settled wave alone for its time, then look at it again, and at a sample of earlier ones."""
@@ -327,17 +446,26 @@ class Engine:
             self.record(RunHeld(reason=reason, by=by))
 
     def _drive(self, server: ServerState) -> None:
+        if self._slots is not None:
+            self._slots.take(server.id, anyway=True)
         task = asyncio.create_task(self._to_the_end(server), name=server.label)
         self._tasks[task] = server.id
         task.add_done_callback(self._driven)
 
     async def _to_the_end(self, server: ServerState) -> None:
         """Take one server from the phase it is in to the end of its runbook."""
+        settled_now = False
         while server.phase in RUNBOOK:
             await take_step(server, self._context)
+            settled_now = True
+        if is_payable(server) and not settled_now:  # what an earlier life could not pay
+            await pay(server, self._context)
+        await release(server, self._context)
 
     def _driven(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
+        server = self._tasks.pop(task, None)
+        if server is not None and self._slots is not None:
+            self._slots.give(server)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._abort(error)
         self._wake.set()
@@ -403,7 +531,9 @@ def outcome(run: Run) -> Exit:
     """Return the exit code that a run's state stands for."""
     counts = run.counts()
     if run.is_settled:
-        return Exit.FAILED if counts[Phase.FAILED] else Exit.OK
+        if counts[Phase.FAILED] or any(owes_undoing(server) for server in run.servers.values()):
+            return Exit.FAILED
+        return Exit.UNFINISHED if run.owes else Exit.OK
     if run.held is not None:
         return Exit.HELD
     if run.drained is None and not run.in_flight and approval_awaited(run) is not None:

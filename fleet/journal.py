@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -232,27 +232,45 @@ def read(path: Path) -> tuple[list[Entry], Tail]:
 
 def read_from(file: BinaryIO, path: Path) -> tuple[list[Entry], Tail]:
     """Read a whole journal from *file*; *path* is for messages. As `read`."""
-    entries: list[Entry] = []
-    crc = size = 0
-    for number, line, is_last in _lines(file):
-        try:
-            entry, crc = _parse(number, line, crc)
-        except JournalError as error:
-            if is_last and entries and _is_torn(line):
-                return entries, Tail(entries[-1].seq, crc, size, torn=line)
+    reading = Reading(file, path)
+    return list(reading), reading.tail
+
+
+class Reading:
+    """A journal that is being read entry by entry, so that a long one is never in memory as a whole.
+
+    Attributes:
+        tail: Where it ends; right once all entries have been taken. Taking them raises as `read` does.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.tail = Tail(0, 0, 0)
+        self._file = file
+        self._path = path
+
+    def __iter__(self) -> Iterator[Entry]:
+        crc = size = seq = 0
+        for number, line, is_last in _lines(self._file):
+            try:
+                entry, crc = _parse(number, line, crc)
+            except JournalError as error:
+                if is_last and seq and _is_torn(line):
+                    self.tail = Tail(seq, crc, size, torn=line)
+                    return
+                raise JournalError(
+                    f"{self._path}:{number}: {error.message}",
+                    hint=error.hint
+                    or "the file is damaged or was edited; restore a copy, or look at each server by hand",
+                ) from error
+            seq = entry.seq
+            size += len(line)
+            yield entry
+        if not seq:
             raise JournalError(
-                f"{path}:{number}: {error.message}",
-                hint=error.hint
-                or "the file is damaged or was edited; restore a copy, or look at each server by hand",
-            ) from error
-        entries.append(entry)
-        size += len(line)
-    if not entries:
-        raise JournalError(
-            f"{path}: the journal is empty",
-            hint="the run died before it touched anything; delete its folder and run the plan again",
-        )
-    return entries, Tail(entries[-1].seq, crc, size)
+                f"{self._path}: the journal is empty",
+                hint="the run died before it touched anything; delete its folder and run the plan again",
+            )
+        self.tail = Tail(seq, crc, size)
 
 
 def _is_torn(line: bytes) -> bool:
@@ -301,19 +319,21 @@ def _check_first(line: bytes) -> None:
         )
 
 
-def replay(path: Path, entries: list[Entry]) -> Run:
+def replay(path: Path, entries: Iterable[Entry]) -> Run:
     """Fold a journal's entries into the run that they tell.
 
     Raises:
         JournalError: An event cannot follow the ones before it.
     """
-    first = entries[0].event
+    left = iter(entries)
+    opening = next(left)
+    first = opening.event
     if not isinstance(first, RunOpened):
         raise JournalError(f"{path}:1: not the opening of a run")
     number = 1
     try:
-        run = Run(first, entries[0].at)
-        for entry in entries[1:]:
+        run = Run(first, opening.at)
+        for entry in left:
             number = entry.line
             apply(run, entry.event, entry.at)
     except IllegalEventError as error:
@@ -322,9 +342,13 @@ def replay(path: Path, entries: list[Entry]) -> Run:
 
 
 def load(path: Path) -> tuple[Run, Tail]:
-    """Read and replay a journal."""
-    entries, tail = read(path)
-    return replay(path, entries), tail
+    """Read and replay a journal, entry by entry. Raises as `read` and `replay`."""
+    try:
+        with path.open("rb") as file:
+            reading = Reading(file, path)
+            return replay(path, reading), reading.tail
+    except OSError as error:
+        raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from error
 
 
 Listener = Callable[[Event, datetime], None]

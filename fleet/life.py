@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.checks import NetworkChecker
-from fleet.clock import Clock
+from fleet.claims import Claim, claim_servers, half_done_of
+from fleet.clock import Clock, cancel_all
 from fleet.cloud.api import Cloud
 from fleet.core.edits import edits
 from fleet.core.events import RunOpened, RunResumed, Skipped
@@ -24,10 +25,14 @@ from fleet.core.model import Identity, ServerId
 from fleet.core.settings import Settings
 from fleet.core.state import SETTLED, Run
 from fleet.engine import Engine
-from fleet.errors import Exit, JournalError, PlanError, Problem
+from fleet.errors import Exit, FleetError, JournalError, PlanError, Problem
+from fleet.hooks import CommandHooks
+from fleet.inbox import POLL_S, Inbox
 from fleet.journal import Journal, Listener, Recorder, Tail
+from fleet.machine import machine_of
 from fleet.orders import Orders
-from fleet.runs import Claim, claim_servers, keep_files, make_folder
+from fleet.runs import keep_files, keep_link, make_folder, state_folder
+from fleet.steering import Order, carry_out, in_flight_words
 from fleet.whereami import own_server_ids
 
 _SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.TERMINATED}
@@ -48,9 +53,9 @@ class Life:
         return self.recorder.run
 
     def close(self) -> None:
-        """Let go of journal and servers."""
+        """Let go of the journal, and of the servers that are not left half done."""
         self.recorder.journal.close()
-        self.claim.release()
+        self.claim.release(half_done_of(self.run))
 
 
 def open_run(
@@ -67,12 +72,14 @@ def open_run(
     """Claim the servers and write the first lines of a new run.
 
     Raises:
-        LockedError: Another live run has one of the servers.
+        LockedError: Another live run has one of the servers, or a dead one has left one half done.
         JournalError: It cannot be written. Nothing was touched.
     """
     make_folder(journal.parent)
-    claim = claim_servers(state, opened.run, [member.id for member in opened.members])
+    wanted = [member.id for member in opened.members if member.id not in skipped]
+    claim = claim_servers(state, opened.run, wanted, journal=journal, begun=False)
     try:
+        keep_link(state, opened.run, journal)
         keep_files(journal, user_data)
         book = Journal.create(journal)
         at = clock.now()
@@ -81,6 +88,7 @@ def open_run(
         except JournalError:
             journal.unlink(missing_ok=True)  # a run that has not even begun needs no journal
             raise
+        claim.begun()
         run = Run(opened, at)
     except BaseException:
         claim.release()
@@ -153,11 +161,12 @@ def resume_run(
     """
     changes = check_edit(run, edited)
     unsettled = [server.id for server in run.servers.values() if server.phase not in SETTLED]
-    claim = claim_servers(state, run.id, unsettled)
+    claim = claim_servers(state, run.id, unsettled, journal=journal)
     try:
+        keep_link(state, run.id, journal)
         book = Journal.reopen(journal, tail)
     except BaseException:
-        claim.release()
+        claim.release(half_done_of(run))
         raise
     recorder = Recorder(run, book, clock.now)
     recorder.record(
@@ -171,12 +180,21 @@ def resume_run(
     return Life(recorder, claim, cloud, orders)
 
 
-async def live(life: Life, *, clock: Clock, listeners: tuple[Listener, ...] = ()) -> Exit:
-    """Work until nothing is left to do, or until a signal says so.
+async def live(
+    life: Life, *, clock: Clock, listeners: tuple[Listener, ...] = (), patient: bool = False
+) -> Exit:
+    """Work until nothing is left to do, or until a signal or an order says so.
 
     The first SIGINT, SIGTERM or SIGHUP drains, the second stops at once.
+
+    Args:
+        life: From `open_run` or `resume_run`.
+        clock: The wall's time.
+        listeners: Hear of every fact.
+        patient: Wait for windows and approvals instead of ending.
     """
     life.recorder.listeners = listeners
+    slots = machine_of(state_folder())
     engine = Engine(
         life.recorder,
         cloud=life.cloud,
@@ -184,10 +202,38 @@ async def live(life: Life, *, clock: Clock, listeners: tuple[Listener, ...] = ()
         checker=NetworkChecker(life.run.settings.folder),
         order=life.orders,
         own_ids=own_server_ids(),
+        patient=patient,
+        slots=slots,
+        hooks=CommandHooks(life.run.settings.folder, life.recorder.journal.path),
     )
-    with _signals(engine) as seen:
-        code = await engine.work()
+    inbox = Inbox(life.recorder.journal.path)
+    listening = asyncio.create_task(_listen(inbox, engine), name="inbox")
+    try:
+        with _signals(engine) as seen:
+            code = await engine.work()
+    finally:
+        await cancel_all({listening})
+        inbox.close()
+        slots.close()
     return _SIGNALS[seen[-1]] if code is Exit.INTERRUPTED and seen else code
+
+
+async def _listen(inbox: Inbox, engine: Engine) -> None:
+    """Carry out what other shells ask for; the engine hears of it at once."""
+
+    def change(order: Order) -> str:
+        if order.verb == "drain":
+            engine.drain(f"{order.reason} ({order.by})")
+            return f"run {engine.run.id} is drained: {in_flight_words(engine.run)}"
+        return engine.steer(lambda run, record: carry_out(run, record, order))
+
+    while True:
+        for order, answer in inbox.take():
+            try:
+                answer(change(order))
+            except FleetError as error:
+                answer(f"error: {error}")
+        await asyncio.sleep(POLL_S)
 
 
 @contextlib.contextmanager

@@ -60,9 +60,11 @@ class _Server:
     retries: int = 0
     may_ask: bool = True
     forgiven: bool = False
+    claimed: int = 0
     old_disk: str | None = None
     new_disk: str | None = None
     jobs: list[str] = field(default_factory=list)
+    owed: set[Any] = field(default_factory=set)
 
 
 _STEPS: dict[str, tuple[str, ...]] = {
@@ -76,7 +78,8 @@ _STEPS: dict[str, tuple[str, ...]] = {
     "JobVanished": ("accepted",),
     "ReinstallFailed": ("accepted",),
     "Reinstalled": ("accepted",),
-    "StartRequested": ("reinstalled", "starting", "started"),
+    "StartRequested": ("reinstalled", "starting", "started", "returning"),
+    "PutBack": ("returning",),
     "Started": ("reinstalled", "starting"),
     "ChecksPassed": ("started",),
     "Verified": ("checked",),
@@ -90,6 +93,7 @@ class _Referee:
         self.report = Report()
         self.servers: dict[str, _Server] = {}
         self.targets: dict[str, Fact] = {}
+        self.claims = False
         self.held = self.everybody = self.drained = False
         self.order: list[str] = []
 
@@ -141,6 +145,7 @@ class _Referee:
     def rules(self, settings: Fact) -> None:
         """Take the plan that is in force from here on."""
         self.targets = {target["name"]: target for target in settings.get("targets") or ()}
+        self.claims = bool(settings.get("claim"))
 
     def take(self, fact: Fact) -> None:
         """Take one more line."""
@@ -173,12 +178,18 @@ class _Referee:
 
     # -- a server's way -----------------------------------------------------------------------------
 
-    def step(self, event: str, fact: Fact, server: _Server) -> None:  # noqa: C901, PLR0912 - a table of events
+    def step(self, event: str, fact: Fact, server: _Server) -> None:  # noqa: C901, PLR0912, PLR0915 - a table
         """Take one server's fact."""
         if event in _STEPS:
             ok = server.state == IN_FLIGHT and server.step in _STEPS[event]
             self.judge("P8", ok, lambda: f"{event} of {server.name}, which is {server.state}/{server.step}")
         match event:
+            case "Claimed":
+                self.judge("P8", server.state == IN_FLIGHT, lambda: f"{server.name} claimed out of turn")
+                server.claimed = self.report.lives
+            case "Unclaimed":
+                self.judge("P8", server.claimed > 0, lambda: f"{server.name} given back, and never claimed")
+                server.claimed = 0
             case "Admitted":
                 self.admit(server)
                 server.state, server.step = IN_FLIGHT, "admitted"
@@ -203,7 +214,21 @@ class _Referee:
             case "Reinstalled":
                 server.step = "reinstalled"
             case "StartRequested":
-                server.step = "starting"
+                server.step = "returning" if server.step == "returning" else "starting"
+            case "GivingUp":
+                wiped = server.accepted > 0 or server.open_request
+                self.judge("P6", not wiped, lambda: f"{server.name} is put back after it was wiped")
+                server.step = "returning"
+                self.everybody = self.everybody or bool(fact.get("everybody"))
+            case "PutBack":
+                server.state, server.step = "waiting", ""
+            case "DebtOwed":
+                self.judge("P18", server.accepted_in_go == 0, lambda: f"{server.name} drained after its wipe")
+                server.owed.add(fact.get("debt"))
+            case "DebtPaid":
+                known = fact.get("debt") == "start" or fact.get("debt") in server.owed
+                self.judge("P18", known, lambda: f"{server.name}: what was never done is undone")
+                server.owed.discard(fact.get("debt"))
             case "Started":
                 server.step = "started"
             case "ChecksPassed":
@@ -255,6 +280,9 @@ class _Referee:
         self.judge(
             "P1", server.accepted_in_go < attempts, lambda: f"{name} announced after {attempts} attempts"
         )
+        # Another machine must be able to see it, by a claim of this very life.
+        seen = not self.claims or server.claimed == self.report.lives
+        self.judge("P18", seen, lambda: f"{name} announced, and this life has not claimed it")
         server.step, server.open_request = "requested", True
         server.requests += 1
         server.old_disk = fact.get("system_disk")

@@ -12,10 +12,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable
 
+from fleet import tagging
+from fleet.cloud.api import ReinstallOrder
 from fleet.context import Context
 from fleet.core.doubt import Doubt, Verdict, differences, has_new_disk, is_reinstalling, may_wipe
 from fleet.core.events import (
     ChecksPassed,
+    DrainStarted,
     JobVanished,
     ReinstallAccepted,
     Reinstalled,
@@ -34,13 +37,11 @@ from fleet.core.events import (
 from fleet.core.model import JobStatus, Server
 from fleet.core.preflight import OURSELVES
 from fleet.core.state import Phase, ServerState
+from fleet.debts import ASK_AGAIN_S, START_S, drain, pay, put_back
 from fleet.errors import Busy, NotFound, OutcomeUnknown, Rejected, Unavailable
 
 HARD_STOP_S = 300.0
 """Seconds for a power-off: usually 5 to 15; past some minutes only support helps (user guide)."""
-
-ASK_AGAIN_S = 60.0
-"""A stop or start that was accepted and then did nothing is asked for again: seen in a real Nova."""
 
 UNANSWERED_AGAIN_S = 10.0
 """… sooner, when no answer came: a stop is quick where it was taken."""
@@ -48,14 +49,14 @@ UNANSWERED_AGAIN_S = 10.0
 START_GRACE_S = 60.0
 """How long the cloud gets to start a reinstalled server by itself, which it usually does."""
 
-START_S = 600.0
-"""Seconds for a start, asked for again in between; usually 15 to 35."""
-
 JOB_UNKNOWN_S = 30.0
 """A job may be unknown for the first half minute; after that it has vanished."""
 
 JOB_LOOK_S = 30.0
 """A job is asked for at least this often, should the server not show that anything has changed."""
+
+BOOT_ROOM_S = 1.0
+"""How often a server that waits for others to have booted looks whether they have."""
 
 LATE_STOP = "late stop"
 """What is watched: how long ago an unanswered stop was sent."""
@@ -96,6 +97,10 @@ async def stop(server: ServerState, ctx: Context) -> None:
             hint="it was neither stopped nor wiped; a new run would plan for it as it is now",
             untouched=server.wiped is False,
         )
+    if (other := await tagging.claim(server, ctx, seen)) is not None:
+        return _leave_to(server, ctx, other)
+    if ctx.target(server).hooks.around_server and not server.drained and server.noted is None:
+        return ctx.record(DrainStarted(server=server.id))
     # The cloud stops it by itself, but never on a call that may be a repeat: a running server is the
     # cloud's own guard against a second wipe.
     if plan.reinstall.mode == "with-stop-server" and server.noted is None and seen.is_idle:
@@ -110,6 +115,11 @@ async def stop(server: ServerState, ctx: Context) -> None:
     if off is not None:
         ctx.record(Stopped(server=server.id, state=off.state()))
     return None
+
+
+def _leave_to(server: ServerState, ctx: Context, other: str) -> None:
+    """Settle a server that another run works on."""
+    ctx.fail(server, f"changed since planned: {other}", hint=tagging.HINT, untouched=server.wiped is False)
 
 
 async def _unplanned(server: ServerState, ctx: Context, seen: Server) -> str | None:
@@ -175,36 +185,72 @@ async def _ask_to_stop(server: ServerState, ctx: Context, seen: Server, *, force
 
 async def request_reinstall(server: ServerState, ctx: Context) -> None:
     """Look one last time, announce, and make the call. Once."""
-    plan = ctx.target(server).reinstall
-    seen = await ctx.look(server)
-    if (difference := may_wipe(server, seen, ctx.settings, ctx.target(server))) is not None:
+    while not ctx.has_room_to_boot():  # it ends: whoever boots is verified or given up in time
+        await ctx.sleep(BOOT_ROOM_S)
+    # Gates take their time, so they come before the look that must be the last.
+    if server.wiped is False and (why := await ctx.not_now()) is not None:
+        return ctx.put_back(server, why)
+    back = await ctx.way_back(server)
+    if back.missing:
         return ctx.fail(
             server,
-            f"changed since planned: {difference}",
-            hint="it was not wiped; a new run would plan for it as it is now",
+            back.missing,
+            hint="it was not wiped; make a backup, then `fleet retry`",
             untouched=server.wiped is False,
         )
-    let_cloud_stop = plan.mode == "with-stop-server" and server.noted is None and seen.is_on
-    if not (_may_be_asked(seen) or let_cloud_stop):
-        if seen.is_on:
-            return ctx.fail(
-                server,
-                "changed since planned: somebody has started it after it was stopped",
-                hint="it was not wiped; `fleet retry` would stop it again",
-                untouched=server.wiped is False,
-            )
-        steady = await ctx.until(server, lambda look: look.is_idle, plan.timeout_s)
-        if steady is None:
-            ctx.fail(
-                server,
-                f"it stays {seen.state()}, so it cannot be reinstalled",
-                untouched=server.wiped is False,
-            )
+    seen = await _last_look(server, ctx)
+    if seen is None:
         return None
     try:
         order = ctx.order(server, seen)
     except ValueError as error:
         return ctx.fail(server, str(error), untouched=server.wiped is False)
+    if server.wiped is False and ctx.held is not None:
+        return ctx.put_back(server, f"held: {ctx.held}")
+    if ctx.has_room_to_boot():  # else somebody was quicker while we looked
+        await _announce_and_call(server, ctx, order, seen, backup=back.id)
+    return None
+
+
+async def _last_look(server: ServerState, ctx: Context) -> Server | None:
+    """Read the server and return it if it may be wiped as it is; else record why not."""
+    plan = ctx.target(server).reinstall
+    seen, other = await tagging.last_look(server, ctx)
+    if other is not None:
+        _leave_to(server, ctx, other)
+        return None
+    if (difference := may_wipe(server, seen, ctx.settings, ctx.target(server))) is not None:
+        ctx.fail(
+            server,
+            f"changed since planned: {difference}",
+            hint="it was not wiped; a new run would plan for it as it is now",
+            untouched=server.wiped is False,
+        )
+        return None
+    let_cloud_stop = plan.mode == "with-stop-server" and server.noted is None and seen.is_on
+    if _may_be_asked(seen) or let_cloud_stop:
+        return seen
+    if seen.is_on:
+        ctx.fail(
+            server,
+            "changed since planned: somebody has started it after it was stopped",
+            hint="it was not wiped; `fleet retry` would stop it again",
+            untouched=server.wiped is False,
+        )
+    elif await ctx.until(server, lambda look: look.is_idle, plan.timeout_s) is None:
+        ctx.fail(
+            server,
+            f"it stays {seen.state()}, so it cannot be reinstalled",
+            untouched=server.wiped is False,
+        )
+    return None
+
+
+async def _announce_and_call(
+    server: ServerState, ctx: Context, order: ReinstallOrder, seen: Server, *, backup: str
+) -> None:
+    """Write down that the call is about to be made, and what is there now; then make it."""
+    plan = ctx.target(server).reinstall
     announced = ctx.boottime()
     ctx.record(
         ReinstallRequested(
@@ -216,6 +262,7 @@ async def request_reinstall(server: ServerState, ctx: Context) -> None:
             state=seen.state(),
             updated=seen.updated,
             settle_s=plan.settle_s,
+            backup=backup,
         )
     )
     try:
@@ -242,7 +289,6 @@ async def request_reinstall(server: ServerState, ctx: Context) -> None:
         ctx.fail(server, f"refused: {error.message}", cause=error, untouched=server.wiped is False)
     else:
         ctx.record(ReinstallAccepted(server=server.id, job=accepted.job, request_id=accepted.request_id))
-    return None
 
 
 async def _not_now(server: ServerState, ctx: Context, error: Unavailable | Busy) -> None:
@@ -273,7 +319,7 @@ async def find_out(server: ServerState, ctx: Context) -> None:
         found = doubt.look(seen, watched_s=ctx.watched(server))
         match found.verdict:
             case Verdict.TAKEN:
-                return ctx.record(ReinstallAccepted(server=server.id, evidence=found.evidence))
+                return ctx.record(ReinstallAccepted(server=server.id, job=found.job, evidence=found.evidence))
             case Verdict.NOT_TAKEN:
                 return ctx.record(ReinstallNotTaken(server=server.id, evidence=found.evidence))
             case Verdict.UNDECIDABLE:
@@ -344,7 +390,7 @@ def _looks_over(server: ServerState, seen: Server) -> bool:
     if server.noted is None or not seen.is_idle or is_reinstalling(seen):
         return False
     # Off with a new disk is on its way up, or left off: without a job to tell, `_steady` does.
-    up = seen.is_on or server.job is None
+    up = seen.is_on or seen.installed or server.job is None
     return seen.status == "ERROR" or (up and has_new_disk(server.noted, seen))
 
 
@@ -366,11 +412,16 @@ async def come_back(server: ServerState, ctx: Context) -> None:
     limit = ctx.target(server).verify.timeout_s + START_S
     while (watched := ctx.watched(server)) < limit:
         # The look that told that it is over tells this too; `verify` looks anew.
-        on = await ctx.until(server, lambda look: look.is_on, min(grace, limit - watched), recent=True)
-        if on is not None:
+        rest = await ctx.until(
+            server,
+            lambda look: look.is_on or (look.is_off and look.installed),
+            min(grace, limit - watched),
+            recent=True,
+        )
+        if rest is not None and rest.is_on:
             return ctx.record(Started(server=server.id))
         seen = await ctx.look(server)
-        if seen.is_off and ctx.watched(server) >= grace:
+        if seen.is_off and (seen.installed or ctx.watched(server) >= grace):
             return ctx.record(StartRequested(server=server.id))
         if seen.status == "ERROR" and seen.is_idle and await _steady(server, ctx, seen) is not None:
             break
@@ -451,19 +502,22 @@ async def _what_is_wrong(server: ServerState, ctx: Context, seen: Server) -> str
 
 
 async def give_back(server: ServerState, ctx: Context) -> None:
-    """Leave the server as it was found: one that was off when we came is turned off again."""
-    if not server.was_off or ctx.target(server).leave == "running":
-        return ctx.record(Verified(server=server.id))
-    seen = await ctx.look(server)
-    off = seen if seen.is_off else await _power_off(server, ctx, seen, done=lambda look: look.is_off)
-    if off is not None:
-        ctx.record(Verified(server=server.id))
-    return None
+    """Leave the server as it was found: off again, in its pool again. Or put it back, when it is given up."""
+    if server.giving_up is not None:
+        return await put_back(server, ctx)
+    if server.was_off and ctx.target(server).leave == "as-found":
+        seen = await ctx.look(server)
+        off = seen if seen.is_off else await _power_off(server, ctx, seen, done=lambda look: look.is_off)
+        if off is None:
+            return None
+    await pay(server, ctx)  # what cannot be paid stays owed, and the run does not end well
+    return ctx.record(Verified(server=server.id))
 
 
 Step = Callable[[ServerState, Context], Awaitable[None]]
 
 RUNBOOK: dict[Phase, Step] = {
+    Phase.DRAINING: drain,
     Phase.STOPPING: stop,
     Phase.STOPPED: request_reinstall,
     Phase.REQUESTED: find_out,  # in doubt: look, do not ask again

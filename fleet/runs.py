@@ -1,7 +1,8 @@
-"""The state folder: a folder for each run, and the locks that keep runs apart.
+"""The state folder: a folder for each run, where to find a run again, and the lock on each.
 
 Locks are ``flock`` on files of their own that are never renamed, held for the life of the process. The
-kernel lets go of them when the process dies, however it dies; nothing is ever stolen on a guess.
+kernel lets go of them when the process dies, however it dies; nothing is ever stolen on a guess. Which
+servers are whose is in `fleet.claims`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,10 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple
 
 from fleet.errors import JournalError, LockedError, RunNotFoundError
 from fleet.journal import sync_folder
@@ -89,12 +88,67 @@ def is_stillborn(journal: Path) -> bool:
     return not first.endswith(b"\n") and (_BEGINNING.startswith(first) or first.startswith(_BEGINNING))
 
 
-def journals_of(folder: Path, plan: str) -> list[Path]:
-    """Return the journals of a plan's runs, the newest first.
+class Filed(NamedTuple):
+    """A run that the state folder knows of, by its name alone: nothing has been read."""
+
+    run: str
+    journal: Path
+
+
+ELSEWHERE = "elsewhere"
+"""The folder of links to journals outside the state folder (``--journal``), named by their runs."""
+
+
+def is_at_home(folder: Path, run: str, journal: Path) -> bool:
+    """Tell whether a run's journal is where runs live, so that it is found without a link."""
+    return journal.absolute() == folder.absolute() / run / JOURNAL
+
+
+def keep_link(folder: Path, run: str, journal: Path) -> None:
+    """Note where a journal is that lies outside the state folder, so that later runs come upon it.
 
     Raises:
-        JournalError: One of its folders has none that can be read. What cannot be read may be a run that has
-            wiped servers, so it is never taken for none.
+        JournalError: It cannot be noted.
+    """
+    if is_at_home(folder, run, journal):
+        return
+    links = folder / ELSEWHERE
+    make_folder(links)
+    link, target = links / run, journal.absolute()
+    try:
+        if link.is_symlink() and link.readlink() == target:
+            return
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        sync_folder(links)
+    except OSError as error:
+        raise JournalError(
+            f"cannot note in {links} where the journal is: {error.strerror or error}",
+            hint="choose a writable place with FLEET_STATE_DIR; nothing was touched",
+        ) from error
+
+
+def _elsewhere(folder: Path) -> Iterator[Filed]:
+    """Yield the runs whose journals lie outside, as far as they are still there."""
+    try:
+        entries = sorted(os.scandir(folder / ELSEWHERE), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        if entry.is_symlink():
+            # A journal that somebody has deleted is as gone as a deleted folder of a run. Whom its run left
+            # half done, should there be anybody, is in its claim.
+            target = Path(entry.path).readlink()
+            if target.is_file():
+                yield Filed(entry.name, target)
+
+
+def journals_of(folder: Path, plan: str) -> list[Filed]:
+    """Return a plan's runs, the newest first.
+
+    Raises:
+        JournalError: One of its folders has no journal that can be read. What cannot be read may be a run
+            that has wiped servers, so it is never taken for none.
     """
     found = []
     try:
@@ -110,19 +164,22 @@ def journals_of(folder: Path, plan: str) -> list[Path]:
                         continue  # it died before it had a journal
                 if not regular:
                     raise JournalError(f"{journal} is no file", hint="restore it, or move its folder away")
-                found.append(journal)
+                found.append(Filed(entry.name, journal))
+        found += [filed for filed in _elsewhere(folder) if plan_of(filed.run) == plan]
     except OSError as error:
         raise JournalError(
             f"cannot read the runs of plan {plan!r}: {error.strerror or error}",
             hint="run as the user who owns the state folder",
         ) from error
-    return sorted(found, key=lambda path: started_at(path.parent.name), reverse=True)
+    return sorted(found, key=lambda filed: started_at(filed.run), reverse=True)
 
 
-def journals(folder: Path) -> list[Path]:
-    """Return the journals of all runs, the newest first."""
-    found = [path for path in folder.glob(f"*/{JOURNAL}") if path.is_file()]
-    return sorted(found, key=lambda path: started_at(path.parent.name), reverse=True)
+def journals(folder: Path) -> list[Filed]:
+    """Return all runs, the newest first."""
+    found = [Filed(path.parent.name, path) for path in folder.glob(f"*/{JOURNAL}") if path.is_file()]
+    known = {filed.run for filed in found}
+    found += [filed for filed in _elsewhere(folder) if filed.run not in known]
+    return sorted(found, key=lambda filed: started_at(filed.run), reverse=True)
 
 
 def find(name: str | None, folder: Path) -> Path:
@@ -141,15 +198,15 @@ def find(name: str | None, folder: Path) -> Path:
     if not known:
         raise RunNotFoundError(f"there are no runs in {folder}", hint="FLEET_STATE_DIR says where runs live")
     if name is None:
-        return known[0]
-    if exact := [path for path in known if path.parent.name == name]:
-        return exact[0]
-    matching = [path for path in known if path.parent.name.startswith(name)]
+        return known[0].journal
+    if exact := [filed for filed in known if filed.run == name]:
+        return exact[0].journal
+    matching = [filed for filed in known if filed.run.startswith(name)]
     if len(matching) == 1:
-        return matching[0]
+        return matching[0].journal
     if not matching:
         raise RunNotFoundError(f"no run is called {name!r}", hint="`fleet runs` lists them")
-    some = ", ".join(path.parent.name for path in matching[:5])
+    some = ", ".join(filed.run for filed in matching[:5])
     raise RunNotFoundError(f"{len(matching)} runs begin with {name!r}: {some}", hint="give more of the id")
 
 
@@ -267,118 +324,3 @@ def is_locked(journal: Path) -> str | None:
     finally:
         os.close(fd)
     return None
-
-
-class _Claimed(msgspec.Struct):
-    """What a live run writes about itself."""
-
-    run: str
-    holder: str
-    servers: list[str]
-
-
-@dataclass(slots=True)
-class Claim:
-    """Servers that a live run of this machine works on. Given back when the process ends."""
-
-    path: Path
-    _fd: int
-
-    def release(self) -> None:
-        """Give the servers back."""
-        self.path.unlink(missing_ok=True)
-        os.close(self._fd)
-
-
-@contextlib.contextmanager
-def _guarded(folder: Path) -> Iterator[Path]:
-    """Have the claims of a state folder to oneself, for milliseconds; yield where they are."""
-    live = folder / "live"
-    make_folder(live)
-    guard = -1
-    try:
-        guard = os.open(folder / "live.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        yield live
-    except OSError as error:
-        raise JournalError(
-            f"cannot claim servers in {live}: {error.strerror or error}",
-            hint="make room or choose another place with FLEET_STATE_DIR; nothing was touched",
-        ) from error
-    finally:
-        if guard >= 0:
-            os.close(guard)
-
-
-def check_unclaimed(folder: Path, servers: Iterable[str]) -> None:
-    """Look whether a live run works on one of *servers*. No promise: that is the claim.
-
-    Raises:
-        LockedError: One does.
-        JournalError: The claims cannot be read.
-    """
-    wanted = set(servers)
-    with _guarded(folder) as live:
-        for path in sorted(live.glob("*.json")):
-            _refuse_overlap(path, wanted)
-
-
-def claim_servers(folder: Path, run: str, servers: Iterable[str]) -> Claim:
-    """Claim *servers* for *run*, so that no other run of this state folder works on one of them.
-
-    Raises:
-        LockedError: A live run has one of them.
-        JournalError: The claim cannot be written.
-    """
-    wanted = list(servers)
-    with _guarded(folder) as live:
-        path = live / f"{run}.json"
-        for other in sorted(live.glob("*.json")):
-            if other != path:
-                _refuse_overlap(other, set(wanted))
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            holder = f"pid {os.getpid()} on {socket.gethostname()}"
-            os.ftruncate(fd, 0)
-            with os.fdopen(os.dup(fd), "wb") as file:
-                file.write(msgspec.json.encode(_Claimed(run, holder, wanted)))
-        except BlockingIOError:
-            holder = _read_claim(fd).holder
-            os.close(fd)
-            raise LockedError(
-                f"run {run} is being worked on by another process ({holder}), by another copy of its journal",
-                hint="wait until it has ended",
-            ) from None
-        except OSError:
-            os.close(fd)
-            raise
-        return Claim(path, fd)
-
-
-def _read_claim(fd: int) -> _Claimed:
-    with os.fdopen(os.dup(fd), "rb") as file:  # by its name it may be gone by now
-        return msgspec.json.decode(file.read(), type=_Claimed)
-
-
-def _refuse_overlap(path: Path, wanted: set[str]) -> None:
-    """Raise if a live run's claim names one of *wanted*."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:  # given back since the folder was listed
-        return
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            other = _read_claim(fd)
-            if both := sorted(wanted.intersection(other.servers)):
-                raise LockedError(
-                    f"{len(both)} of these servers are being worked on by run {other.run} ({other.holder}), "
-                    f"among them {', '.join(both[:3])}",
-                    hint="wait until it has ended",
-                ) from None
-        else:
-            path.unlink(missing_ok=True)
-    finally:
-        os.close(fd)

@@ -6,23 +6,38 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 from fleet import __version__
-from fleet.cloud.api import Cloud
+from fleet.cloud.api import CanTag, Cloud
 from fleet.core.events import FORMAT, Member, RunOpened
+from fleet.core.lint import lint
 from fleet.core.model import Identity, Image, Server, ServerId
-from fleet.core.preflight import Finding, call_for, check_key_pair, check_password, check_server, grouped
-from fleet.core.rollout import cut_waves
+from fleet.core.preflight import (
+    Finding,
+    Objection,
+    call_for,
+    check_key_pair,
+    check_password,
+    check_scaling,
+    check_server,
+    check_windows,
+    grouped,
+)
 from fleet.core.select import Resolution, resolve
 from fleet.core.settings import Settings, Target
+from fleet.core.waves import ServerKind, waves_of
+from fleet.core.worst import WorstCase, worst_case
 from fleet.errors import FleetError, NotFound, PlanError, Problem
-from fleet.orders import render
+from fleet.orders import render, rendered_kind
+from fleet.prechecks import backups, room, scaling, way_back
 from fleet.secrets import resolve as resolve_secret
 
 T = TypeVar("T")
@@ -36,6 +51,11 @@ class Survey:
         members: The servers of a run opened now, in the order of the rollout.
         skipped: Unfit members that are skipped on request, with the reason.
         passwords: By target; secret.
+        seed: What a shuffled order was drawn from.
+        kinds: Of every member: what makes its reinstall turn out differently.
+        sent: Digest of the user data that every member would be sent; only where there is any.
+        manifest: Digest of the manifest that this is pinned to, or empty.
+        differences: What is not as in that manifest: shown, not done.
     """
 
     settings: Settings
@@ -46,9 +66,29 @@ class Survey:
     skipped: dict[ServerId, str]
     passwords: dict[str, str]
     servers: dict[ServerId, Server]
+    seed: int = 0
+    kinds: dict[ServerId, ServerKind] = field(default_factory=dict)
+    sent: dict[ServerId, str] = field(default_factory=dict)
+    manifest: str = ""
+    differences: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Survey({len(self.members)} members, {len(self.findings)} findings)"
+
+    @property
+    def started(self) -> tuple[Member, ...]:
+        """The members that are not skipped."""
+        return tuple(member for member in self.members if member.id not in self.skipped)
+
+    @property
+    def worst(self) -> WorstCase:
+        """The worst that the plan allows, for these servers."""
+        return worst_case(self.settings, self.members, self.skipped)
+
+    @property
+    def oddities(self) -> tuple[Finding, ...]:
+        """What the plan says without meaning it, with the consequence."""
+        return tuple(lint(self.settings, self.started, self.worst, self.servers))
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
@@ -91,6 +131,22 @@ def resolve_passwords(settings: Settings) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What is settled before the cloud is asked.
+
+    Attributes:
+        seed: What a shuffled order is drawn from.
+        only: Ids of a manifest: others are left out; None: there is none.
+    """
+
+    seed: int = 0
+    only: Collection[ServerId] | None = None
+
+
+NO_PIN = Pin()
+
+
 async def survey(
     cloud: Cloud,
     settings: Settings,
@@ -99,6 +155,9 @@ async def survey(
     limit: Sequence[str] = (),
     skip_unfit: bool = False,
     own_ids: Collection[str] = (),
+    object_to: Callable[[Sequence[Server]], Mapping[ServerId, Sequence[Objection]]] = lambda _: {},
+    pin: Pin = NO_PIN,
+    now: datetime | None = None,
 ) -> Survey:
     """Resolve the selectors and run every pre-flight check. Reads, and nothing else.
 
@@ -109,6 +168,9 @@ async def survey(
         limit: What narrows it.
         skip_unfit: Skip servers that cannot be reinstalled, instead of reporting them as errors.
         own_ids: Ids that the machine we run on may have as a server.
+        object_to: Says what else speaks against servers: other runs, what this machine stands on.
+        pin: What is settled before.
+        now: By which the age of backups is told; the wall's time if None.
 
     Raises:
         CloudError: The cloud cannot be asked.
@@ -125,24 +187,53 @@ async def survey(
         else:
             findings += check_password(target, passwords[target.name])
 
+    if settings.claim and not isinstance(cloud, CanTag):
+        findings.append(
+            Finding("this cloud's servers cannot be tagged by fleet", "take `claim` out of the plan")
+        )
     identity = await cloud.whoami()
     listed = await cloud.servers()
-    resolution = resolve(settings, listed, limit=limit)
+    resolution = resolve(settings, listed, limit=limit, seed=pin.seed, only=pin.only)
     images = await _images(cloud, settings, resolution)
+    chosen = [server for servers in resolution.chosen.values() for server in servers]
+    objections = await asyncio.to_thread(object_to, chosen)
+    groups = await scaling(cloud, findings) if chosen else {}
+    points = await backups(cloud, settings, resolution, now or datetime.now(UTC))
 
     members: list[Member] = []
     skipped: dict[ServerId, str] = {}
+    kinds: dict[ServerId, ServerKind] = {}
+    sent: dict[ServerId, str] = {}
     for target in settings.targets:
         findings += await _key_pair(cloud, target)
-        for server in resolution.chosen.get(target.name, ()):
+        servers = resolution.chosen.get(target.name, ())
+        for server in servers:
             image = images.get(target.reinstall.image or server.image)
-            found = [*check_server(target, server, image, own_ids), *_user_data(target, server, user_data)]
+            found = check_server(target, server, image, own_ids)
+            found += check_windows(target, server, image, passwords.get(target.name))
+            found += check_scaling(target, server, groups.get(server.id))
+            try:
+                content = render(target.reinstall, server, user_data)
+                kind = rendered_kind(target.reinstall, server, user_data)
+            except ValueError as error:
+                found.append(Finding(str(error), "", target.name, server.label))
+                content = kind = None
+            if content is not None:
+                sent[server.id] = hashlib.sha256(content).hexdigest()
+            kinds[server.id] = ServerKind(
+                image=target.reinstall.image or server.image,
+                flavor=server.flavor,
+                zone=server.zone,
+                user_data=hashlib.sha256(kind).hexdigest() if kind is not None else "",
+            )
+            found += way_back(target, server, points.get(server.id))
+            found += [each.about(target, server) for each in objections.get(server.id, ())]
             if skip_unfit and any(each.unfit for each in found):
                 skipped[server.id] = "unfit: " + "; ".join(each.message for each in found if each.unfit)
             else:
                 findings += found
-        members += _members(target, resolution.chosen.get(target.name, ()), images)
-    return Survey(
+        members += _members(target, servers, images, kinds)
+    surveyed = Survey(
         settings=settings,
         identity=identity,
         resolution=resolution,
@@ -151,15 +242,11 @@ async def survey(
         skipped=skipped,
         passwords=passwords,
         servers={server.id: server for server in listed},
+        seed=pin.seed,
+        kinds=kinds,
+        sent=sent,
     )
-
-
-def _user_data(target: Target, server: Server, sources: Mapping[str, bytes]) -> list[Finding]:
-    try:
-        render(target.reinstall, server, sources)
-    except ValueError as error:
-        return [Finding(str(error), "", target.name, server.label)]
-    return []
+    return replace(surveyed, findings=(*findings, *await room(cloud, surveyed.worst.in_flight)))
 
 
 async def _key_pair(cloud: Cloud, target: Target) -> list[Finding]:
@@ -185,33 +272,39 @@ async def _or_none(read: Callable[[], Awaitable[T]]) -> T | None:
         return None
 
 
-def _members(target: Target, servers: Sequence[Server], images: Mapping[str, Image]) -> list[Member]:
+def _members(
+    target: Target,
+    servers: Sequence[Server],
+    images: Mapping[str, Image],
+    kinds: Mapping[ServerId, ServerKind],
+) -> list[Member]:
     """Cut a target's servers into waves."""
-    members: list[Member] = []
-    left = iter(servers)
-    for number, size in enumerate(cut_waves(len(servers), target.rollout.waves), start=1):
-        for _ in range(size):
-            server = next(left)
-            image = target.reinstall.image or server.image
-            members.append(
-                Member(
-                    id=server.id,
-                    name=server.name,
-                    target=target.name,
-                    wave=number,
-                    call=call_for(target.reinstall, images.get(image)),
-                    image=image,
-                    status=server.status,
-                    system_disk=server.system_disk,
-                    data_disks=server.data_disks,
-                    addresses=server.addresses,
-                    security_groups=server.security_groups,
-                    flavor=server.flavor,
-                    zone=server.zone,
-                    tags=server.tags,
-                )
-            )
-    return members
+    waves = waves_of([kinds[server.id] for server in servers], target.rollout.waves)
+    return [
+        member_of(target, servers[place], number, images.get(target.reinstall.image or servers[place].image))
+        for number, wave in enumerate(waves, start=1)
+        for place in wave
+    ]
+
+
+def member_of(target: Target, server: Server, wave: int, image: Image | None) -> Member:
+    """Note who is meant, beyond doubt."""
+    return Member(
+        id=server.id,
+        name=server.name,
+        target=target.name,
+        wave=wave,
+        call=call_for(target.reinstall, image),
+        image=target.reinstall.image or server.image,
+        status=server.status,
+        system_disk=server.system_disk,
+        data_disks=server.data_disks,
+        addresses=server.addresses,
+        security_groups=server.security_groups,
+        flavor=server.flavor,
+        zone=server.zone,
+        tags=server.tags,
+    )
 
 
 def opening(found: Survey, *, run: str, plan_path: Path, limit: Sequence[str]) -> RunOpened:
@@ -229,4 +322,6 @@ def opening(found: Survey, *, run: str, plan_path: Path, limit: Sequence[str]) -
         host=socket.gethostname(),
         pid=os.getpid(),
         limit=tuple(limit),
+        seed=found.seed,
+        manifest=found.manifest,
     )

@@ -80,6 +80,12 @@ def event_for(kind: type, server: ServerId) -> ev.ServerEvent:
         ev.Failed: {"reason": "broken"},
         ev.StopUnanswered: {"reason": "lost"},
         ev.WentBad: {"reason": "poisoned"},
+        ev.DebtOwed: {"debt": "1"},
+        ev.DebtMade: {"debt": "1"},
+        ev.DebtPaid: {"debt": "1"},
+        ev.GivingUp: {"reason": "not now"},
+        ev.PutBack: {"reason": "not now"},
+        ev.Claimed: {"key": "fleet-run"},
         ev.Skipped: {"reason": "gone"},
         ev.Retried: {"reason": "again"},
     }

@@ -17,7 +17,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from fleet import checks
-from fleet.checks import KEPT_OUTPUT, NetworkChecker
+from fleet.checks import NetworkChecker
+from fleet.commands import KEPT_LINE
 from fleet.core.model import Server, ServerId
 from fleet.core.settings import CommandCheck, HttpCheck, TcpCheck
 from fleet.secrets import MARK, register
@@ -197,11 +198,11 @@ async def test_output_is_redacted_before_it_is_cut(checker: NetworkChecker) -> N
     """The cut would otherwise leave half of the secret, which nothing recognizes any more."""
     secret = "S3cret-" + "x" * 60
     register(secret)
-    lead = "a" * (KEPT_OUTPUT - 20)
+    lead = "a" * (KEPT_LINE - 20)
     why = await checker.run(python(f"print('{lead}' + '{secret}' + 'b' * 9999); raise SystemExit(1)"), WEB)
     assert why is not None
     assert "S3cret" not in why
-    assert why.endswith((lead + MARK + "b" * 999)[:KEPT_OUTPUT])
+    assert why.endswith((lead + MARK + "b" * 999)[:KEPT_LINE])
 
 
 async def test_output_that_is_no_text(checker: NetworkChecker) -> None:

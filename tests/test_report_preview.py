@@ -22,7 +22,7 @@ from fleet.core.settings import (
     UserData,
 )
 from fleet.errors import Problem
-from fleet.report.preview import as_data, as_text, worst_case
+from fleet.report.preview import NO_CLAIM, as_data, as_text, worst_case
 from fleet.survey import Survey
 
 ME = Identity(user_id="u", user_name="deploy", project_id="p", project_name="p", cloud="iam eu-de")
@@ -99,6 +99,7 @@ def test_what_a_person_reads() -> None:
         "  wave 2: web-2, web-3, web-4, web-5, web-6",
         "  wave 3: web-7, web-8, web-9, web-10, web-11",
         "  wave 4: web-12, web-13",
+        NO_CLAIM,
     ]
 
 
@@ -143,7 +144,7 @@ def test_the_skipped_are_named_and_not_counted_as_hit() -> None:
     )
     text = lines(survey)
     assert "web: 11 servers in 3 waves (5, 4, 2), at most 3 in flight" in text[1]
-    assert text[-3:] == ["skipped as unfit: 2", "  web-1: unfit: it is locked", "  web-9: unfit: frozen"]
+    assert text[-4:-1] == ["skipped as unfit: 2", "  web-1: unfit: it is locked", "  web-9: unfit: frozen"]
     assert not any(line.startswith("  wave") and "web-9" in line for line in text)
     data = as_data(survey)
     assert data["targets"][0]["servers"] == 11

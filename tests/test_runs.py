@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from fleet import runs
+from fleet.claims import claim_servers
 from fleet.errors import JournalError, LockedError, RunNotFoundError
-from fleet.runs import claim_servers, find, is_locked, lock_run, state_folder
+from fleet.runs import find, is_locked, lock_run, state_folder
 
 
 def mode(path: Path) -> int:
@@ -156,7 +157,7 @@ def test_what_a_crash_left_half_written_is_not_read(tmp_path: Path) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from fleet import runs
+from fleet import claims, runs
 kept = {what}
 print("held", flush=True)
 time.sleep(600)
@@ -201,7 +202,7 @@ def test_a_run_is_locked_until_its_process_is_dead_however_it_dies(tmp_path: Pat
 
 @pytest.mark.process
 def test_servers_of_a_live_run_are_nobody_elses(tmp_path: Path) -> None:
-    kept = f"runs.claim_servers(Path({str(tmp_path)!r}), 'other', ['a', 'b', 'c'])"
+    kept = f"claims.claim_servers(Path({str(tmp_path)!r}), 'other', ['a', 'b', 'c'])"
     with another_process(kept) as process:
         with pytest.raises(LockedError) as caught:
             claim_servers(tmp_path, "mine", ["x", "b", "c"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -62,7 +63,7 @@ def selection_options(function: F) -> F:
 
 
 def _complete_run(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    names = [path.parent.name for path in journals(state_folder())]
+    names = [filed.run for filed in journals(state_folder())]
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
@@ -107,6 +108,14 @@ def say(text: str) -> None:
     """Talk to the person, on standard error. Nobody there to hear it is no reason to stop."""
     with contextlib.suppress(OSError, ValueError):
         click.echo(clean(text), err=True)
+
+
+def me() -> str:
+    """Return who types, for the record."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"
 
 
 def is_terminal() -> bool:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from fleet.cli.common import output_option, plan_argument, print_json, print_lines, say, selection_options
+from fleet.cli.common import (
+    now,
+    output_option,
+    plan_argument,
+    print_json,
+    print_lines,
+    say,
+    selection_options,
+)
 from fleet.errors import Exit, PlanError
 from fleet.plan import LoadedPlan, load_plan, plan_schema
 
@@ -71,45 +80,64 @@ def _problem(problem: object) -> dict[str, object]:
 @plan_argument
 @selection_options
 @click.option("--all", "everything", is_flag=True, help="Every name, however many.")
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a manifest, which `fleet run --manifest` carries out: those servers or fewer.",
+)
 @output_option
-def preview(plan: Path, limit: tuple[str, ...], *, skip_unfit: bool, everything: bool, output: str) -> int:
+def preview(
+    plan: Path, limit: tuple[str, ...], *, skip_unfit: bool, everything: bool, save: Path | None, output: str
+) -> int:
     """Show what a plan would do to which servers, and every reason against it. Changes nothing.
+
+    First the worst that the plan allows, as numbers; then waves, who is left out, and what is odd.
 
     \b
     Example:
       fleet preview plans/web-tier.yaml
+      fleet preview plans/web-tier.yaml --save tonight.json
       fleet preview plans/web-tier.yaml -o json | jq '.servers[].name'
     """  # noqa: D301 - click's mark for "do not rewrap"
-    return asyncio.run(_preview(plan, limit, skip_unfit=skip_unfit, everything=everything, output=output))
+    loaded = load_for_action(plan)
+    show = Show(everything=everything, output=output, save=save)
+    return asyncio.run(_preview(loaded, limit, show, skip_unfit=skip_unfit))
 
 
-async def _preview(
-    plan: Path, limit: tuple[str, ...], *, skip_unfit: bool, everything: bool, output: str
-) -> int:
-    from fleet.clock import SystemClock  # noqa: PLC0415 - `validate` needs no cloud
+@dataclass(frozen=True, slots=True)
+class Show:
+    """How a preview is told, and where its manifest goes."""
+
+    everything: bool = False
+    output: str = "text"
+    save: Path | None = None
+
+
+async def _preview(loaded: LoadedPlan, limit: tuple[str, ...], show: Show, *, skip_unfit: bool) -> int:
+    from fleet import manifest as manifests  # noqa: PLC0415 - `validate` needs no cloud
+    from fleet.cli.surveys import look  # noqa: PLC0415
+    from fleet.clock import SystemClock  # noqa: PLC0415
     from fleet.cloud.registry import connect  # noqa: PLC0415
     from fleet.report import preview as report  # noqa: PLC0415
-    from fleet.survey import survey  # noqa: PLC0415
-    from fleet.whereami import own_server_ids  # noqa: PLC0415
+    from fleet.runs import state_folder  # noqa: PLC0415
 
-    loaded = load_for_action(plan)
     cloud = connect(loaded.settings.cloud, SystemClock())
     try:
-        found = await survey(
-            cloud,
-            loaded.settings,
-            loaded.user_data,
-            limit=limit,
-            skip_unfit=skip_unfit,
-            own_ids=own_server_ids(),
-        )
+        found, ahead = await look(loaded, cloud, state_folder(), limit=limit, skip_unfit=skip_unfit)
     finally:
         await cloud.close()
-    if output == "json":
-        print_json(report.as_data(found))
+    if show.output == "json":
+        print_json(report.as_data(found, outlook=ahead))
     else:
-        print_lines(report.as_text(found, everything=everything))
+        print_lines(report.as_text(found, everything=show.everything, outlook=ahead))
     found.refuse(loaded.located)
+    if show.save is not None:
+        made = manifests.make(
+            found, limit=limit, worst=report.worst_data(found.worst), forecast=ahead.as_data(), now=now()
+        )
+        manifests.write(made, show.save)
+        say(f"manifest of {len(made.servers)} servers: {show.save}")
+        say(f"digest: {made.digest}")
     return Exit.OK
 
 

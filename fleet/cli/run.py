@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from fleet import logs, runs
+from fleet.claims import check_unclaimed
 from fleet.cli.common import (
     F,
     is_terminal,
@@ -28,6 +29,7 @@ from fleet.cli.common import (
     selection_options,
 )
 from fleet.cli.plans import load_for_action
+from fleet.cli.surveys import look, read_manifest
 from fleet.clock import SystemClock
 from fleet.cloud.api import Cloud
 from fleet.cloud.registry import connect
@@ -38,13 +40,15 @@ from fleet.core.state import IN_FLIGHT, Phase, Run
 from fleet.engine import outcome
 from fleet.errors import Exit, FleetError, PlanError, Problem
 from fleet.journal import Tail, load
-from fleet.life import Life, check_edit, check_identity, is_from, live, open_run, resume_run
+from fleet.life import Life, check_edit, check_identity, live, open_run, resume_run
+from fleet.manifest import SHOWN, Manifest
+from fleet.objections import check_ground
 from fleet.orders import Orders
 from fleet.plan import LoadedPlan
 from fleet.report import preview as preview_report
+from fleet.report.digest import Digest, digest_of, keep_of
 from fleet.report.status import as_data, headline, summary
-from fleet.survey import Survey, opening, resolve_passwords, survey
-from fleet.whereami import own_server_ids
+from fleet.survey import Survey, opening, resolve_passwords
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Options:
 
     Attributes:
         ignore_before: Runs opened before are not gone on with: the cloud that they were about is no more.
+        manifest: File of the manifest that is to be carried out.
+        digest: Of the manifest that was approved, or the beginning of it.
     """
 
     yes: bool = False
@@ -63,6 +69,8 @@ class Options:
     log_format: str = "auto"
     quiet: bool = False
     output: str = "text"
+    manifest: Path | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,12 @@ def _log_options(function: F) -> F:
 )
 @selection_options
 @click.option("--again", is_flag=True, help="Reinstall anew although this plan's last run is finished.")
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Do what `preview --save` wrote there: those servers or fewer, and nothing else. Once.",
+)
+@click.option("--digest", metavar="HEX", help="Only if this is the manifest's digest: what was approved.")
 @click.option("--check", "--dry-run", "check", is_flag=True, help="The same as `fleet preview`.")
 @_log_options
 def run(plan: Path, journal: Path | None, *, check: bool, **options: object) -> int:
@@ -116,6 +130,8 @@ def run(plan: Path, journal: Path | None, *, check: bool, **options: object) -> 
       fleet run plans/cron.yaml --yes --quiet
     """  # noqa: D301 - click's mark for "do not rewrap"
     chosen = Options(**options)  # type: ignore[arg-type]  # click has checked them
+    if chosen.digest is not None and chosen.manifest is None:
+        raise click.UsageError("--digest is the digest of a --manifest")
     if check:
         from fleet.cli.plans import preview  # noqa: PLC0415 - only for those who type another tool's word
 
@@ -169,29 +185,29 @@ def _at(journal: Path, plan: str) -> Earlier | None:
     return Earlier(journal, found, tail)
 
 
-def _runs_of(state: Path, plan: str, identity: Identity) -> Iterator[Earlier]:
+def _runs_of(state: Path, plan: str, identity: Identity) -> Iterator[tuple[Path, Digest]]:
     """Yield the runs of *plan* on this cloud and project, the newest first.
 
     The same plan on another one (its region may come from the environment) is another matter.
     """
-    for journal in runs.journals_of(state, plan):
+    for name, journal in runs.journals_of(state, plan):
         if runs.is_stillborn(journal):
             continue
-        found, tail = load(journal)
-        if found.id != journal.parent.name:
-            say(f"warning: {journal.parent} is a copy of run {found.id}, and is ignored")
-        elif found.settings.plan == plan and is_from(found, identity):
-            yield Earlier(journal, found, tail)
+        found = digest_of(journal)
+        if found.run != name:
+            say(f"warning: {journal} is a copy of run {found.run}, and is ignored")
+        elif (found.plan, found.project, found.cloud) == (plan, identity.project_id, identity.cloud):
+            yield journal, found
 
 
 def _latest(state: Path, plan: str, identity: Identity) -> Earlier | None:
     """Return the run of *plan* to go on with: an unfinished one before a newer one that is finished."""
-    newest: Earlier | None = None
-    for earlier in _runs_of(state, plan, identity):
-        if not earlier.run.is_settled:
-            return earlier
-        newest = newest or earlier
-    return newest
+    newest: Path | None = None
+    for journal, found in _runs_of(state, plan, identity):
+        if not found.settled:
+            return Earlier(journal, *load(journal))
+        newest = newest or journal
+    return Earlier(newest, *load(newest)) if newest else None
 
 
 def _reinstalled_before(state: Path, found: Survey) -> dict[ServerId, str]:
@@ -204,14 +220,12 @@ def _reinstalled_before(state: Path, found: Survey) -> dict[ServerId, str]:
     targets = {target.name: target.reinstall for target in found.settings.targets}
     wanted = {member.id: targets[member.target] for member in found.members}
     done: dict[ServerId, str] = {}
-    for earlier in _runs_of(state, found.settings.plan, found.identity):
-        for server in earlier.run.servers.values():
-            failed = server.phase is Phase.FAILED and server.wiped is not False
-            if server.id not in wanted or not (failed or server.phase is Phase.VERIFIED):
-                continue
-            if same_content(earlier.run.target(server).reinstall, wanted[server.id]):
-                words = "failed in" if failed else "reinstalled by"
-                done.setdefault(server.id, f"{words} run {earlier.run.id}")
+    for _, earlier in _runs_of(state, found.settings.plan, found.identity):
+        for tried in earlier.tried:
+            for words, servers in (("reinstalled by", tried.verified), ("failed in", tried.failed)):
+                for server in servers:
+                    if server in wanted and same_content(tried.reinstall, wanted[server]):
+                        done.setdefault(server, f"{words} run {earlier.run}")
     return done
 
 
@@ -219,6 +233,9 @@ async def run_plan(loaded: LoadedPlan, journal: Path | None, options: Options) -
     """Open a run of a plan, or go on with the one that is unfinished; return the exit code."""
     state = runs.state_folder()
     plan = loaded.settings.plan
+    manifest = (
+        read_manifest(options.manifest, loaded, options.limit, options.digest) if options.manifest else None
+    )
     lock = _plan_lock(state, plan)
     cloud: Cloud | None = None
     try:
@@ -227,16 +244,53 @@ async def run_plan(loaded: LoadedPlan, journal: Path | None, options: Options) -
         earlier = _at(journal, plan) if journal else _latest(state, plan, identity)
         if earlier and options.ignore_before and earlier.run.opened_at < options.ignore_before:
             earlier = None
-        if earlier is not None and not earlier.run.is_settled:
+        if earlier is not None and not _is_over(earlier.run):
             _no_limit(options, earlier.run)
+            if manifest is not None:
+                _same_manifest(manifest, earlier.run)
             return await _go_on(earlier, state, options, loaded, cloud)
-        if earlier is not None and not options.again and not _differs(earlier.run, loaded.settings, options):
+        if manifest is not None:
+            _unused(manifest, state, identity)
+        elif (
+            earlier is not None and not options.again and not _differs(earlier.run, loaded.settings, options)
+        ):
             return _nothing_to_do(earlier.run, options)
-        return await _open(loaded, journal, state, options, cloud)
+        return await _open(loaded, journal, state, options, cloud, manifest)
     finally:
         if cloud is not None:
             await cloud.close()
         lock.release()
+
+
+def _same_manifest(manifest: Manifest, found: Run) -> None:
+    """Refuse to take an unfinished run for that of a manifest which it is not of."""
+    if found.opened.manifest != manifest.digest:
+        of = f"manifest {found.opened.manifest[:SHOWN]}" if found.opened.manifest else "no manifest"
+        raise PlanError(
+            Problem(
+                f"run {found.id} of this plan is unfinished, and it is of {of}, not of "
+                f"{manifest.digest[:SHOWN]}",
+                hint="`fleet resume` goes on with it; the manifest's turn comes when it is over",
+            )
+        )
+
+
+def _unused(manifest: Manifest, state: Path, identity: Identity) -> None:
+    """Refuse a manifest that a run has used up. Only this machine's runs are known here."""
+    for _, earlier in _runs_of(state, manifest.plan, identity):
+        if earlier.manifest == manifest.digest:
+            raise PlanError(
+                Problem(
+                    f"manifest {manifest.digest[:SHOWN]} was used up by run {earlier.run}",
+                    hint="preview again and have the new manifest approved; `fleet retry` gives failed "
+                    "servers of that run another try",
+                )
+            )
+
+
+def _is_over(found: Run) -> bool:
+    """Tell whether nothing is left to do: everybody is settled, and nothing is owed."""
+    return found.is_settled and not found.owes
 
 
 def _differs(found: Run, settings: Settings, options: Options) -> bool:
@@ -273,21 +327,18 @@ async def _open(
     state: Path,
     options: Options,
     cloud: Cloud,
+    manifest: Manifest | None = None,
 ) -> int:
     clock = SystemClock()
-    found = await survey(
-        cloud,
-        loaded.settings,
-        loaded.user_data,
-        limit=options.limit,
-        skip_unfit=options.skip_unfit,
-        own_ids=own_server_ids(),
+    limit = options.limit if manifest is None else manifest.limit
+    found, ahead = await look(
+        loaded, cloud, state, limit=limit, skip_unfit=options.skip_unfit, manifest=manifest
     )
     if not options.quiet:
-        for line in preview_report.as_text(found):
+        for line in preview_report.as_text(found, outlook=ahead):
             say(line)
     # First, since a server that another run is reinstalling also looks unfit.
-    runs.check_unclaimed(state, (member.id for member in found.members))
+    check_unclaimed(state, (member.id for member in found.members))
     found.refuse(loaded.located)
     if not options.again:
         _leave_out(found, _reinstalled_before(state, found), options)
@@ -295,14 +346,14 @@ async def _open(
         failed = sum(reason.startswith("failed in") for reason in found.skipped.values())
         say(f"nothing to do: every server has been tried, and {failed} failed" if failed else "nothing to do")
         return Exit.FAILED if failed else Exit.OK
-    _ask(len(found.members) - len(found.skipped), options)
+    _ask(len(found.members) - len(found.skipped), options, manifest)
     run_id = runs.new_run_id(loaded.settings.plan, clock.now())
     path = (journal or state / run_id / runs.JOURNAL).absolute()
     runs.make_folder(path.parent)
     lock = runs.lock_run(path)
     try:
         life = open_run(
-            opening(found, run=run_id, plan_path=loaded.path, limit=options.limit),
+            opening(found, run=run_id, plan_path=loaded.path, limit=limit),
             found.skipped,
             journal=path,
             state=state,
@@ -313,6 +364,7 @@ async def _open(
                 passwords=found.passwords,
                 user_data=loaded.user_data,
                 user_id=found.identity.user_id,
+                run=run_id,
             ),
             user_data=loaded.user_data,
         )
@@ -335,8 +387,8 @@ def _leave_out(found: Survey, done: Mapping[ServerId, str], options: Options) ->
         say("hint: --again reinstalls them once more")
 
 
-def _ask(servers: int, options: Options) -> None:
-    """Have a person type the number of servers.
+def _ask(servers: int, options: Options, manifest: Manifest | None = None) -> None:
+    """Have a person type the number of servers, or the beginning of the manifest's digest.
 
     Raises:
         PlanError: Nobody is there to ask, and --yes was not given; or the answer was no.
@@ -346,6 +398,17 @@ def _ask(servers: int, options: Options) -> None:
     if not sys.stdin.isatty():
         raise PlanError(Problem("there is no terminal to ask on", hint="--yes runs without asking"))
     say(f"The system disks of {servers} servers will be wiped.")
+    if manifest is not None:
+        say(f"digest of the manifest: {manifest.digest}")
+        answer = click.prompt(
+            f"Type the first {SHOWN} characters of the digest that was approved",
+            default="",
+            show_default=False,
+            err=True,
+        )
+        if answer.strip().lower() != manifest.digest[:SHOWN]:
+            raise PlanError(Problem("not agreed to: nothing was done"))
+        return
     answer = click.prompt("Type the number of servers to go on", default="", show_default=False, err=True)
     if answer.strip() != str(servers):
         raise PlanError(Problem("not agreed to: nothing was done"))
@@ -361,7 +424,7 @@ async def _resume(journal: Path, options: Options) -> int:
     try:
         # Read again under the lock: the process that held it may have just finished the run.
         found, tail = load(journal)
-        if found.is_settled:
+        if _is_over(found):
             return _nothing_to_do(found, options)
         return await _go_on(Earlier(journal, found, tail), state, options, None)
     finally:
@@ -388,12 +451,15 @@ async def _go_on(
             say(f"hint: fleet release {name_of(journal, found.id)} --reason …, then the same command again")
             return Exit.HELD
         _tell_resume(earlier, changes, options)
+        await asyncio.to_thread(check_ground, found, state)
         cloud = cloud or connect(settings.cloud, clock)
         identity = await cloud.whoami()
         check_identity(found, identity)
         passwords = await asyncio.to_thread(resolve_passwords, settings)
         user_data = {**(loaded.user_data if loaded else {}), **runs.read_files(journal)}
-        orders = Orders(settings, passwords=passwords, user_data=user_data, user_id=identity.user_id)
+        orders = Orders(
+            settings, passwords=passwords, user_data=user_data, user_id=identity.user_id, run=found.id
+        )
         _ask(found.counts()[Phase.WAITING] + found.in_flight, options)
         life = resume_run(
             found,
@@ -451,6 +517,8 @@ async def _live(life: Life, journal: Path, clock: SystemClock, options: Options)
             code = await live(life, clock=clock, listeners=(logs.event_logger(life.run),))
     finally:
         life.close()
+        if life.recorder.journal.broken is None:
+            keep_of(life.run, journal)
         _last_words(life.run, journal, options, code)
     return code
 

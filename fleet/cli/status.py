@@ -8,6 +8,7 @@ from fleet.cli.common import name_of, now, output_option, print_json, print_line
 from fleet.errors import Exit, JournalError
 from fleet.journal import load
 from fleet.report import status as report
+from fleet.report.digest import digest_of
 from fleet.runs import find, is_locked, journals, state_folder
 
 
@@ -44,16 +45,17 @@ def runs(output: str) -> int:
       fleet runs
     """  # noqa: D301 - click's mark for "do not rewrap"
     rows = []
-    for journal in journals(state_folder()):
-        row: dict[str, object] = {"run": journal.parent.name, "journal": str(journal)}
+    for name, journal in journals(state_folder()):
+        row: dict[str, object] = {"run": name, "journal": str(journal)}
         try:
-            found, _ = load(journal)
+            found = digest_of(journal)
         except JournalError as error:
             row |= {"state": f"unreadable: {error.message}", "figures": None, "opened_at": None}
         else:
+            holder = None if found.state == "finished" else is_locked(journal)
             row |= {
-                "state": report.state_word(found, is_locked(journal)),
-                "figures": report.figures(found),
+                "state": f"running ({holder})" if holder else found.state,
+                "figures": found.figures,
                 "opened_at": found.opened_at,
             }
         rows.append(row)

@@ -10,9 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import datetime
+from typing import Protocol, runtime_checkable
 
-from fleet.core.model import Call, Identity, Image, Job, JobId, KeyPair, Server, ServerId
+from fleet.core.model import (
+    BackupPoint,
+    Call,
+    Identity,
+    Image,
+    Job,
+    JobId,
+    KeyPair,
+    Room,
+    ScalingGroup,
+    Server,
+    ServerId,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +38,7 @@ class ReinstallOrder:
         stop_first: The cloud is to stop a running server by itself. Takes away the cloud's own guard
             against a second wipe; never set where the call may be a repeat.
         image: For the change-OS calls, else None.
+        preserve_ephemeral: Leave the ephemeral disk as it is, where the cloud has such a thing.
     """
 
     server: ServerId
@@ -36,6 +50,7 @@ class ReinstallOrder:
     byol: bool = False
     stop_first: bool = False
     image: str | None = None
+    preserve_ephemeral: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +68,65 @@ class Accepted:
 
 MAX_USER_DATA = 32 * 1024
 """Bytes of user data before base64 (ECS API reference, field ``metadata.user_data``)."""
+
+
+@runtime_checkable
+class CanTag(Protocol):
+    """A cloud whose servers can be tagged, so that runs on other machines see whose they are.
+
+    Both calls are safe to repeat, and are repeated inside, also where no answer came.
+    """
+
+    async def tag(self, server: ServerId, tags: Mapping[str, str]) -> None:
+        """Set tags of a server; others keep theirs. When this returns, every later read shows them.
+
+        Raises:
+            Unavailable: It may or may not have been done.
+            Rejected: The server has too many tags, or we lack the permission (*everybody*).
+        """
+        ...
+
+    async def untag(self, server: ServerId, keys: Sequence[str]) -> None:
+        """Take tags off a server. Those that are not there are no error. Raises as `tag`."""
+        ...
+
+
+@runtime_checkable
+class KnowsScaling(Protocol):
+    """A cloud that can say which servers an auto-scaling group watches over."""
+
+    async def scaling_groups(self) -> Mapping[ServerId, ScalingGroup]:
+        """Return the group of every server that is a member of one.
+
+        Raises:
+            Rejected: We may not read that, or this cloud has no such service.
+        """
+        ...
+
+
+@runtime_checkable
+class KnowsRoom(Protocol):
+    """A cloud that can say how many disks there may be."""
+
+    async def disk_room(self) -> Room:
+        """Return it. Raises as `KnowsScaling.scaling_groups`."""
+        ...
+
+
+@runtime_checkable
+class KnowsBackups(Protocol):
+    """A cloud that can say to which points its servers can be brought back.
+
+    Snapshots of a system disk do not count: they are deleted with the disk that a reinstall replaces.
+    """
+
+    async def backup(self, server: ServerId) -> BackupPoint | None:
+        """Return the latest usable one of a server, or None. Raises as `KnowsScaling.scaling_groups`."""
+        ...
+
+    async def backups(self, since: datetime) -> Mapping[ServerId, BackupPoint]:
+        """Return the latest usable one of every server that has one begun since then, or later ones only."""
+        ...
 
 
 class Cloud(Protocol):

@@ -18,7 +18,11 @@ from fleet.errors import CloudUnusable
 
 Provider = Callable[[CloudSettings, Clock], Cloud]
 
-_OURS = {"ecs": "fleet.cloud.ecs.provider:ecs", "simulator": "fleet.cloud.simulator.provider:simulator"}
+_OURS = {
+    "ecs": "fleet.cloud.ecs.provider:ecs",
+    "openstack": "fleet.cloud.openstack.provider:openstack",
+    "simulator": "fleet.cloud.simulator.provider:simulator",
+}
 
 
 def connect(settings: CloudSettings, clock: Clock) -> Cloud:

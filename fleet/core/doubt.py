@@ -23,7 +23,7 @@ from enum import Enum, auto
 import msgspec
 
 from fleet.core.events import Member, ReinstallRequested
-from fleet.core.model import Server
+from fleet.core.model import JobId, Server
 from fleet.core.select import is_protected, matches, removed_by
 from fleet.core.settings import Settings, Target
 from fleet.core.state import ServerState
@@ -43,10 +43,15 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """A verdict, and the evidence for it in words."""
+    """A verdict, and the evidence for it in words.
+
+    Attributes:
+        job: Of a request that was taken, where the look names it.
+    """
 
     verdict: Verdict
     evidence: str = ""
+    job: JobId | None = None
 
 
 def is_reinstalling(seen: Server) -> bool:
@@ -84,7 +89,8 @@ class Doubt:
         """
         noted = self._noted
         if has_new_disk(noted, seen):
-            return Conclusion(Verdict.TAKEN, f"system disk {seen.system_disk} instead of {noted.system_disk}")
+            evidence = f"system disk {seen.system_disk} instead of {noted.system_disk}"
+            return Conclusion(Verdict.TAKEN, evidence, seen.installed_by)
         if is_reinstalling(seen):
             return Conclusion(Verdict.TAKEN, f"the server is {seen.state()}")
         now = (seen.state(), seen.system_disk)

@@ -51,6 +51,8 @@ class RunOpened(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", ta
         project: Its project id.
         plan_path: Where the plan was, for people and for a later ``fleet run`` of it.
         limit: What ``--limit`` narrowed it to.
+        seed: What a shuffled order was drawn from.
+        manifest: Digest of the manifest that it carries out and so uses up; empty: none.
     """
 
     format: int
@@ -65,6 +67,8 @@ class RunOpened(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", ta
     host: str
     pid: int
     limit: tuple[str, ...] = ()
+    seed: int = 0
+    manifest: str = ""
 
 
 class RunResumed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="RunResumed"):
@@ -100,6 +104,21 @@ class GroupHeld(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", ta
     """
 
     group: dict[str, str]
+    reason: str
+
+
+class HookFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="HookFailed"):
+    """A hook whose failure changes nothing did not go well."""
+
+    hook: str
+    why: str
+
+
+class PaceLowered(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="PaceLowered"):
+    """Fewer of a target are in flight from now on: more at once only made each slower."""
+
+    target: str
+    concurrency: int
     reason: str
 
 
@@ -155,6 +174,64 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag
     server: ServerId
 
 
+class Claimed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="Claimed"):
+    """The server is about to be tagged as ours. Written before the call: we owe that the tag comes off again.
+
+    Attributes:
+        key: Of the tag.
+    """
+
+    server: ServerId
+    key: str
+
+
+class Unclaimed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="Unclaimed"):
+    """Our tag is off the server again."""
+
+    server: ServerId
+
+
+class DrainStarted(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="DrainStarted"):
+    """What the plan wants done before the server is touched is being done."""
+
+    server: ServerId
+
+
+class DebtOwed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="DebtOwed"):
+    """Something that must be undone is about to be done. Written before it is done.
+
+    Attributes:
+        debt: Which: the number of the pair in the plan's ``around_server``, counted from 1.
+    """
+
+    server: ServerId
+    debt: str
+
+
+class DebtMade(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="DebtMade"):
+    """It was done, all of it."""
+
+    server: ServerId
+    debt: str
+
+
+class DebtPaid(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="DebtPaid"):
+    """It was undone.
+
+    Attributes:
+        debt: As in `DebtOwed`; ``start``: a server that we had stopped runs again.
+    """
+
+    server: ServerId
+    debt: str
+
+
+class Drained(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="Drained"):
+    """Everything was done that the plan wants done before the server is touched."""
+
+    server: ServerId
+
+
 class StopRequested(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="StopRequested"):
     """The cloud is about to be asked to stop a running server. Written before the call: we owe its start."""
 
@@ -195,6 +272,7 @@ class ReinstallRequested(
         attempt: Counted from 1.
         system_disk, data_disks, state, updated: The present installation, to tell a new one from it.
         settle_s: How long an unanswered request is to be watched.
+        backup: The cloud's id of the backup that the server can be brought back to, where the plan asked.
     """
 
     server: ServerId
@@ -205,6 +283,7 @@ class ReinstallRequested(
     state: str
     updated: str
     settle_s: float
+    backup: str = ""
 
 
 class ReinstallAccepted(
@@ -297,6 +376,30 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag
     server: ServerId
 
 
+class GivingUp(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="GivingUp"):
+    """It is not wiped after all, and is put back as it was found; then `Failed`, or `PutBack`, follows.
+
+    Attributes:
+        back: It waits again afterwards: nothing is wrong with it, it is only not its time.
+        reason, hint, code, request_id, everybody: As in `Failed`.
+    """
+
+    server: ServerId
+    reason: str
+    hint: str = ""
+    code: str | None = None
+    request_id: str | None = None
+    everybody: bool = False
+    back: bool = False
+
+
+class PutBack(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="PutBack"):
+    """It is as it was found, and waits again."""
+
+    server: ServerId
+    reason: str
+
+
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="Failed"):
     """Given up, with what an operator needs to know.
 
@@ -340,6 +443,13 @@ class Retried(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=
 
 ServerEvent = (
     Admitted
+    | Claimed
+    | Unclaimed
+    | DrainStarted
+    | DebtOwed
+    | DebtMade
+    | DebtPaid
+    | Drained
     | StopRequested
     | StopUnanswered
     | Stopped
@@ -355,6 +465,8 @@ ServerEvent = (
     | Started
     | ChecksPassed
     | Verified
+    | GivingUp
+    | PutBack
     | Failed
     | WentBad
     | Skipped
@@ -370,6 +482,8 @@ RunEvent = (
     | RunFinished
     | WaveStarted
     | Approved
+    | PaceLowered
+    | HookFailed
     | WaveBaked
 )
 Event = ServerEvent | RunEvent
@@ -386,6 +500,11 @@ SYNCED: frozenset[type] = frozenset(
         Approved,
         WaveBaked,
         WentBad,
+        Claimed,
+        DebtOwed,
+        DebtPaid,
+        GivingUp,
+        PutBack,
         StopRequested,
         ReinstallRequested,
         ReinstallAccepted,

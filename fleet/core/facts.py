@@ -6,9 +6,10 @@ whatever it is given, and the text comes from a file.
 
 from __future__ import annotations
 
+import hashlib
 import re
 
-from fleet.core.model import Server
+from fleet.core.model import Server, ServerId
 
 FIELDS = ("id", "name", "private_ip", "public_ip", "zone", "flavor", "image")
 """The names that can stand after ``server.``."""
@@ -57,3 +58,11 @@ def fill(text: str, server: Server) -> str:
         return found
 
     return _PLACEHOLDER.sub(value, text)
+
+
+def nonce_of(run: str, server: ServerId) -> str:
+    """Return the word that a server's user data is rendered with in a run, by which its installation is known.
+
+    No secret: whoever has the journal can work it out.
+    """
+    return hashlib.sha256(f"fleet nonce {run} {server}".encode()).hexdigest()[:32]

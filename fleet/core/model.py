@@ -6,6 +6,7 @@ carry user data with password hashes in it.
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
@@ -41,11 +42,14 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         public_addresses: Floating addresses.
         vpcs: Ids of the networks (VPCs) it has an address in.
         tags: User tags; a tag without value maps to ``""``. System tags (leading ``_``) included.
+        claims: Tags by which runs say that they work on it; they are not in `tags` (`fleet.core.claimtag`).
         image: Id of the image it was made from: what a reinstall will install.
         enterprise_project: Its id, ``"0"`` being the default one; empty where the cloud has none.
         updated, launched_at, created: As the cloud wrote them, or empty. Weak evidence: shown, never
             decided upon.
         unfit: Reasons why the cloud itself would refuse a reinstall (``frozen``, ``order lock`` …).
+        installed_by: The job that made, or is making, the present installation, where a look tells that.
+        installed: A look tells that this job is over: nothing more will come by itself, no start either.
     """
 
     id: ServerId
@@ -65,6 +69,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     public_addresses: tuple[str, ...] = ()
     vpcs: tuple[str, ...] = ()
     tags: dict[str, str] = msgspec.field(default_factory=dict)
+    claims: dict[str, str] = msgspec.field(default_factory=dict)
     security_groups: tuple[str, ...] = ()
     created: str = ""
     updated: str = ""
@@ -73,10 +78,16 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     bare_metal: bool = False
     spot: bool = False
     unfit: tuple[str, ...] = ()
+    installed_by: JobId | None = None
+    installed: bool = False
 
     @property
     def system_disk(self) -> str | None:
-        """Id of the disk it boots from, or None when it has none (or two, which nobody understands)."""
+        """Id of the disk it boots from, or None when it has none (or two, which nobody understands).
+
+        It is what identifies an installation: a reinstall changes it, and nothing else does. Where disks have
+        no such id a provider makes one from better evidence (`fleet.cloud.openstack.installations`).
+        """
         found = [disk.id for disk in self.disks if disk.system]
         return found[0] if len(found) == 1 else None
 
@@ -183,3 +194,44 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     project_id: str
     project_name: str
     cloud: str
+
+
+class ScalingGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """An auto-scaling group that a server is a member of.
+
+    Attributes:
+        watches: It is in service: a member that is stopped counts as unhealthy and is removed.
+        made_it: The group created the server itself, so that a removed one is deleted as well.
+    """
+
+    id: str
+    name: str = ""
+    watches: bool = True
+    made_it: bool = False
+
+
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """How many disks a project may have, and has. A reinstall in flight needs one more.
+
+    Attributes:
+        limit: None: as many as it likes.
+    """
+
+    limit: int | None
+    used: int
+
+    @property
+    def left(self) -> int | None:
+        """Return how many more there may be."""
+        return None if self.limit is None else max(0, self.limit - self.used)
+
+
+class BackupPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A point in time that a whole server can be brought back to.
+
+    Attributes:
+        taken: When its data was read, UTC.
+    """
+
+    id: str
+    taken: datetime

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from fleet.core.model import Call, Image, KeyPair, Server
+from fleet.core.model import Call, Image, KeyPair, Room, ScalingGroup, Server
 from fleet.core.settings import Reinstall, Target
 
 SPECIAL_CHARACTERS = "!@$%^-_=+[{}]:,./?~#*"
@@ -37,6 +37,24 @@ class Finding:
         who = ": ".join(part for part in (self.target, self.server) if part)
         text = f"{who}: {self.message}" if who else self.message
         return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """What speaks against a server that neither the plan nor the server itself shows.
+
+    Attributes:
+        message: What it is.
+        hint: What to do, but for leaving the server out.
+    """
+
+    message: str
+    hint: str = ""
+
+    def about(self, target: Target, server: Server) -> Finding:
+        """Make a finding of it."""
+        hint = "; ".join(part for part in (self.hint, "--skip-unfit leaves it out") if part)
+        return Finding(self.message, hint, target.name, server.label, unfit=True)
 
 
 def grouped(findings: Iterable[Finding]) -> Iterator[Finding]:
@@ -183,5 +201,78 @@ def check_password(target: Target, password: str) -> list[Finding]:
             "8 to 26 characters; three of upper case, lower case, digit, special "
             f"({SPECIAL_CHARACTERS}); nothing else",
             target.name,
+        )
+    ]
+
+
+ADMINISTRATOR = "administrator"
+"""Whom the cloud sets a password for on Windows; root everywhere else."""
+
+
+def check_windows(target: Target, server: Server, image: Image | None, password: str | None) -> list[Finding]:
+    """Look at what is different about Windows (ECS API reference: passwords, v1 calls)."""
+    if image is None or image.os_type != "Windows":
+        return []
+    name = image.name or image.id
+
+    def about(message: str, hint: str, *, stops: bool = True) -> Finding:
+        return Finding(message, hint, target.name, server.label, stops=stops, unfit=stops)
+
+    if target.reinstall.key_pair is None:
+        folded = (password or "").lower()
+        parts = {ADMINISTRATOR[place : place + 3] for place in range(len(ADMINISTRATOR) - 2)}
+        if any(part in folded or part[::-1] in folded for part in parts):
+            return [
+                about(
+                    f"image {name} is Windows, and the admin password has three characters in a row of the "
+                    "user name Administrator",
+                    "the cloud refuses it: choose another one",
+                )
+            ]
+        return []
+    if call_for(target.reinstall, image) in {Call.REINSTALL_PLAIN, Call.CHANGE_PLAIN}:
+        return [
+            about(
+                f"image {name} is Windows without cloud-init, which takes a password and no key pair",
+                "admin_password instead of key_pair",
+            )
+        ]
+    return [
+        about(
+            f"image {name} is Windows: with a key pair its password has to be read from the cloud first",
+            "admin_password sets it",
+            stops=False,
+        )
+    ]
+
+
+def check_scaling(target: Target, server: Server, group: ScalingGroup | None) -> list[Finding]:
+    """Look at a server's auto-scaling group: it takes a stopped member for a broken one."""
+    if group is None or not group.watches:
+        return []
+    then = "removed and deleted, since the group created it" if group.made_it else "removed from it"
+    return [
+        Finding(
+            f"it is a member of auto-scaling group {group.name or group.id}: as soon as it is stopped it "
+            f"counts as unhealthy, and would be {then}",
+            "disable the group, or move the server to standby; --skip-unfit leaves it out",
+            target.name,
+            server.label,
+            unfit=True,
+        )
+    ]
+
+
+def check_room(room: Room, in_flight: int) -> list[Finding]:
+    """Hold the disks that the project may still have against what is in flight: each needs one more."""
+    if room.left is None or room.left >= in_flight:
+        return []
+    return [
+        Finding(
+            f"each reinstall in flight needs a disk more: up to {in_flight} at once, and the quota of "
+            f"{room.limit} leaves {room.left}",
+            f"raise the disk quota, or write concurrency: {room.left}"
+            if room.left
+            else "raise the disk quota: not a single server could be reinstalled",
         )
     ]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from fleet.core import causes
+from fleet.core import causes, pace
 from fleet.core.model import ServerId
 from fleet.core.outside import ANY_TIME, Outside
 from fleet.core.settings import Amount, NeverMoreThan, Share
@@ -69,6 +69,7 @@ class Decision:
         start: Servers to start now, in order.
         hold: Why the run is to be held from now on, or None.
         group: A group to hold from now on, with the reason, or None.
+        slower: A target whose pace is to be lowered, to how many in flight, with the reason, or None.
         bake: Waves (target, number) that are settled, and are to be left alone and looked at again.
         waits: What the first server in line waits for, if nobody is started and nobody is in flight.
     """
@@ -76,6 +77,7 @@ class Decision:
     start: tuple[ServerId, ...] = ()
     hold: str | None = None
     group: tuple[dict[str, str], str] | None = None
+    slower: tuple[str, int, str] | None = None
     bake: tuple[tuple[str, int], ...] = ()
     waits: Why | None = None
 
@@ -92,6 +94,9 @@ def decide(run: Run, outside: Outside = ANY_TIME) -> Decision:
         return Decision(hold=hold)
     if (group := causes.group_to_hold(run)) is not None:
         return Decision(group=group)
+    for target in run.targets.values():
+        if not target.finished and (slower := pace.too_many(run, target)) is not None:
+            return Decision(slower=(target.name, *slower))
     bake = tuple(_to_bake(run))
     if run.drained is not None:
         return Decision(bake=bake, waits=Why(Kind.STATE, f"drained: {run.drained}"))
@@ -150,16 +155,6 @@ def upcoming(run: Run) -> Iterable[ServerId]:
     for target in run.targets.values():
         if not target.finished and _unmet(run, target) is None:
             yield from target.waves[target.current].waiting
-
-
-def not_now(run: Run, outside: Outside, *, final: bool = True) -> str | None:
-    """Say why a server that was started, and not wiped yet, is put back instead; None when it may go on.
-
-    A drain does not put anybody back: it was started, and is brought to its end.
-    """
-    if run.held is not None:
-        return f"held: {run.held}"
-    return outside.closed if final else None
 
 
 # -- turns ----------------------------------------------------------------------------------------------
@@ -298,8 +293,9 @@ class _Room:
         """
         run, rollout = self._run, self._run.plan_of(target.name).rollout
         flying = target.in_flight + self._flying[target.name]
-        if flying >= rollout.concurrency:
-            return Why(Kind.ROOM, f"concurrency {rollout.concurrency} is reached")
+        if flying >= (most := pace.concurrency(run, target)):
+            why = "" if most == rollout.concurrency else ", lowered since more at once are slower"
+            return Why(Kind.ROOM, f"concurrency {most} is reached{why}")
         if run.settings.concurrency is not None:
             most = max(run.settings.concurrency, *(each.rollout.concurrency for each in run.settings.targets))
             if self._in_flight >= most:

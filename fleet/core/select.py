@@ -10,17 +10,24 @@ Two readings on purpose. A ``select`` narrows: *every* given field must match. W
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import ipaddress
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from fleet.core.model import Server, ServerId
-from fleet.core.settings import Select, Settings, Share, Target
+from fleet.core.settings import SHUFFLE, Amount, Select, Settings, Share, Target
+from fleet.core.unlike import unlike, words
 from fleet.errors import Problem
+
+NOT_IN_MANIFEST = "not in the manifest: it was not approved"
+
+LOWEST_NAMED = 3
+"""From so many servers on it is worth saying that nothing bounds a selector."""
 
 _NAMED = 5  # servers named in a message before "and 37 more"
 _TARGETS_NAMED = 3
@@ -148,17 +155,22 @@ def _address_inside(server: Server, networks: Iterable[str]) -> str | None:
 # The order of a rollout -------------------------------------------------------------------------------
 
 
-def in_order(servers: Iterable[Server], order: Sequence[str]) -> tuple[Server, ...]:
+def in_order(servers: Iterable[Server], order: Sequence[str], *, seed: int = 0) -> tuple[Server, ...]:
     """Sort *servers* by the attributes of *order*; numbers count (web-2 before web-10), ids break ties.
 
-    Servers without a tag that they are ordered by come last.
+    Servers without a tag that they are ordered by come last. `SHUFFLE` is an attribute like the others, drawn
+    from *seed* and the id: ``[availability_zone, shuffle]`` shuffles within each zone.
     """
 
     def key(server: Server) -> tuple[object, ...]:
-        values = (_attribute(server, name) for name in order)
+        values = (_drawn(server, seed) if name == SHUFFLE else _attribute(server, name) for name in order)
         return (*((value is None, _natural(value or "")) for value in values), server.id)
 
     return tuple(sorted(servers, key=key))
+
+
+def _drawn(server: Server, seed: int) -> str:
+    return hashlib.sha256(f"{seed}/{server.id}".encode()).hexdigest()
 
 
 def _attribute(server: Server, name: str) -> str | None:
@@ -186,7 +198,14 @@ def _natural(text: str) -> tuple[object, ...]:
 # The whole plan against a cloud -----------------------------------------------------------------------
 
 
-def resolve(settings: Settings, servers: Sequence[Server], *, limit: Sequence[str] = ()) -> Resolution:
+def resolve(
+    settings: Settings,
+    servers: Sequence[Server],
+    *,
+    limit: Sequence[str] = (),
+    seed: int = 0,
+    only: Collection[ServerId] | None = None,
+) -> Resolution:
     """Say which of the cloud's *servers* the plan means, in which order, and why not the others.
 
     Args:
@@ -194,6 +213,8 @@ def resolve(settings: Settings, servers: Sequence[Server], *, limit: Sequence[st
         servers: Everything the cloud shows; names may repeat, ids decide.
         limit: Names (globs) and ids that narrow the selection; ``!`` before one takes away instead.
             Applied after the expectations were checked.
+        seed: What `SHUFFLE` in an order is drawn from.
+        only: Ids of a manifest: others are left out before anything is counted.
     """
     problems: list[Problem] = []
     warnings: list[Problem] = []
@@ -206,6 +227,9 @@ def resolve(settings: Settings, servers: Sequence[Server], *, limit: Sequence[st
         wanted_by, reason = _wanted(settings, server)
         if not wanted_by:
             left_out[server.id] = reason
+            continue
+        if only is not None and server.id not in only:
+            left_out[server.id] = NOT_IN_MANIFEST
             continue
         found[wanted_by[0]].append(server)
         matched.update(wanted_by)
@@ -223,7 +247,7 @@ def resolve(settings: Settings, servers: Sequence[Server], *, limit: Sequence[st
         )
     ids = {server.id for server in servers}
     for index, target in enumerate(settings.targets):
-        problems += _expectations(index, target, matched[target.name])
+        problems += _expectations(index, target, matched[target.name], found[target.name])
         problems += _unknown_ids(f"targets[{index}].select.ids", target.select, ids)
         warnings += _unknown_ids(f"targets[{index}].exclude.ids", target.exclude, ids)
     warnings += _unknown_ids("protect.ids", settings.protect, ids)
@@ -232,7 +256,11 @@ def resolve(settings: Settings, servers: Sequence[Server], *, limit: Sequence[st
         problems += _narrow(found, limit, left_out)
     for index, target in enumerate(settings.targets):
         problems += _budget(index, target, len(found[target.name]))
-    chosen = {target.name: in_order(found[target.name], target.rollout.order) for target in settings.targets}
+    problems += _run_budget(settings, sum(len(servers) for servers in found.values()))
+    chosen = {
+        target.name: in_order(found[target.name], target.rollout.order, seed=seed)
+        for target in settings.targets
+    }
     return Resolution(chosen, left_out, tuple(problems), tuple(warnings))
 
 
@@ -260,7 +288,7 @@ def _wanted(settings: Settings, server: Server) -> tuple[list[str], str]:
     return wanted, ""
 
 
-def _expectations(index: int, target: Target, count: int) -> Iterator[Problem]:
+def _expectations(index: int, target: Target, count: int, found: Sequence[Server]) -> Iterator[Problem]:
     where = f"targets[{index}]"
     if is_empty(target.select):
         yield Problem(
@@ -283,9 +311,11 @@ def _expectations(index: int, target: Target, count: int) -> Iterator[Problem]:
             path=f"{where}.expect",
         )
     if target.expect_max is not None and count > target.expect_max:
+        strangers = words(unlike(found, at_least=target.expect_min or 1, at_most=target.expect_max))
         yield Problem(
-            f"target {target.name} matches {_count(count)}, more than the {target.expect_max} expected",
-            hint="look for what is too much in `fleet preview`; raise expect.max if that is right",
+            f"target {target.name} matches {_count(count)}, more than the {target.expect_max} expected: "
+            f"{strangers}",
+            hint="narrow the selector or exclude them; raise expect.max if that is right",
             path=f"{where}.expect",
         )
 
@@ -330,14 +360,39 @@ def _named(server: Server, entry: str) -> bool:
 
 
 def _budget(index: int, target: Target, count: int) -> Iterator[Problem]:
-    budget = target.rollout.hold_after
-    if isinstance(budget, Share) and count and not math.floor(count * budget.percent / 100 + 1e-9):
-        least = math.ceil(100 / budget.percent - 1e-9)
+    """Find limits that let nothing through: whoever writes 1 % of 12 servers did not mean 0."""
+    where = f"targets[{index}].rollout"
+    if (least := _nothing(target.rollout.hold_after, count)) is not None:
         yield Problem(
-            f"max_failures of target {target.name} rounds to nothing: {budget} of {_count(count)}",
+            f"max_failures of target {target.name} rounds to nothing: {target.rollout.hold_after} of "
+            f"{_count(count)}",
             hint=f"write a count (0: the first failure holds), or select at least {least} servers",
-            path=f"targets[{index}].rollout.max_failures",
+            path=f"{where}.max_failures",
         )
+    if (least := _nothing(target.rollout.max_unavailable, count)) is not None:
+        yield Problem(
+            f"max_unavailable of target {target.name} rounds to nothing: {target.rollout.max_unavailable} of "
+            f"{_count(count)}, so that no server could ever be started",
+            hint=f"write a count of at least 1, or select at least {least} servers",
+            path=f"{where}.max_unavailable",
+        )
+
+
+def _run_budget(settings: Settings, count: int) -> Iterator[Problem]:
+    if (least := _nothing(settings.budget.hold_after, count)) is not None:
+        yield Problem(
+            f"failures.hold_after of the plan rounds to nothing: {settings.budget.hold_after} of "
+            f"{_count(count)}",
+            hint=f"write a count (0: the first failure holds), or select at least {least} servers",
+            path="failures.hold_after",
+        )
+
+
+def _nothing(limit: Amount | None, count: int) -> int | None:
+    """Return how many servers a share takes to be at least one, when *count* are too few; else None."""
+    if not isinstance(limit, Share) or not count or math.floor(count * limit.percent / 100 + 1e-9):
+        return None
+    return math.ceil(100 / limit.percent - 1e-9)
 
 
 def _count(count: int) -> str:

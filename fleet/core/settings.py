@@ -62,6 +62,7 @@ class Reinstall(msgspec.Struct, frozen=True, kw_only=True):
         attempts: How many reinstalls may be accepted for one server, counting those that failed.
         settle_s: How long an unanswered request is watched before it is concluded upon. Longer than any
             request can live: client and gateway time-outs together.
+        preserve_ephemeral: OpenStack: the ephemeral disk is left as it is, where the hypervisor can.
     """
 
     key_pair: str | None = None
@@ -75,6 +76,7 @@ class Reinstall(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 2700.0
     attempts: int = 2
     settle_s: float = 300.0
+    preserve_ephemeral: bool = False
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +128,25 @@ class SshCheck(msgspec.Struct, frozen=True, kw_only=True, tag="ssh"):
     port: int = 22
 
 
-Check = TcpCheck | HttpCheck | CommandCheck | SshCheck
+class NonceCheck(msgspec.Struct, frozen=True, kw_only=True, tag="nonce"):
+    """The server shows the word that its own user data was rendered with: it is this run that installed it.
+
+    Attributes:
+        url: Where it can be read, in the first 64 KiB; or
+        argv: … a command that prints it. ``{server.…}`` fields are filled in.
+        tls: Certificates are checked.
+        timeout_s: Of the command.
+        expected: The word, put in for each server; empty in a plan.
+    """
+
+    url: str | None = None
+    argv: tuple[str, ...] | None = None
+    tls: bool = True
+    timeout_s: float = 60.0
+    expected: str = ""
+
+
+Check = TcpCheck | HttpCheck | CommandCheck | SshCheck | NonceCheck
 
 
 class Verify(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,6 +280,7 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
         before_run, before_wave: When they fail, nothing is started: the run is held.
         after_run, after_wave, on_failure, on_hold: A failure is told and changes nothing.
         timeout_s: For each of these.
+        env: Names of environment variables that they get besides the usual ones.
     """
 
     around_server: tuple[Around, ...] = ()
@@ -270,6 +291,7 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     on_failure: tuple[str, ...] | None = None
     on_hold: tuple[str, ...] | None = None
     timeout_s: float = 300.0
+    env: tuple[str, ...] = ()
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True):
@@ -377,7 +399,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         draining: Running their `do` hooks.
-        booting: Between the end of the cloud's work and verified.
+        booting: Between the request that wipes and verified: at most so many can boot at once.
     """
 
     draining: int | None = None

@@ -46,6 +46,9 @@ class Phase(StrEnum):
     SKIPPED = "skipped"
 
 
+START = "start"
+"""The debt that every server has that we have stopped."""
+
 SETTLED = frozenset({Phase.VERIFIED, Phase.FAILED, Phase.SKIPPED})
 IN_FLIGHT = frozenset(Phase) - SETTLED - {Phase.WAITING}
 
@@ -54,8 +57,13 @@ TRANSITIONS: dict[Phase, dict[type, Phase]] = {
         ev.Admitted: Phase.STOPPING,
         ev.Skipped: Phase.SKIPPED,
     },
-    Phase.DRAINING: {},
+    Phase.DRAINING: {
+        ev.DebtOwed: Phase.DRAINING,
+        ev.DebtMade: Phase.DRAINING,
+        ev.Drained: Phase.STOPPING,
+    },
     Phase.STOPPING: {
+        ev.DrainStarted: Phase.DRAINING,
         ev.StopRequested: Phase.STOPPING,
         ev.StopUnanswered: Phase.STOPPING,
         ev.Stopped: Phase.STOPPED,
@@ -89,6 +97,8 @@ TRANSITIONS: dict[Phase, dict[type, Phase]] = {
     Phase.RETURNING: {
         ev.StopRequested: Phase.RETURNING,
         ev.StopUnanswered: Phase.RETURNING,
+        ev.StartRequested: Phase.RETURNING,
+        ev.PutBack: Phase.WAITING,
         ev.Verified: Phase.VERIFIED,
     },
     Phase.VERIFIED: {
@@ -102,6 +112,11 @@ TRANSITIONS: dict[Phase, dict[type, Phase]] = {
 }
 for _phase in IN_FLIGHT:
     TRANSITIONS[_phase][ev.Failed] = Phase.FAILED
+    TRANSITIONS[_phase][ev.Claimed] = _phase
+    TRANSITIONS[_phase][ev.GivingUp] = Phase.RETURNING
+for _phase in Phase:
+    TRANSITIONS[_phase][ev.DebtPaid] = _phase
+    TRANSITIONS[_phase][ev.Unclaimed] = _phase  # also after it is settled: it is owed until it is done
 
 
 class IllegalEventError(ValueError):
@@ -117,7 +132,10 @@ class ServerState:
         accepted: Reinstalls that the cloud took, in this go (a person's retry starts a new one).
         sent: Requests announced, in this go.
         doubted: A request of this go was left unanswered, so a refusal may be about an earlier one.
-        stopped_by_us: We asked a running server to stop.
+        stopped_by_us: We asked a running server to stop, and have not started it again.
+        drained: Everything was done that is done before it is touched.
+        owed: What was done, or begun, and not undone: True when it is known to have been done as a whole.
+        giving_up: It is being put back, and this is why.
         was_off: It was off when we came.
         stop_asked: A stop was asked for and is not known to be over: a process that dies now leaves it open.
         late_stop: A stop of ours was left unanswered, so it may still land and turn the server off.
@@ -128,9 +146,11 @@ class ServerState:
         untouched: It failed with its old installation in place.
         wiped: The cloud took a reinstall of it, in whichever go; None: nobody could tell.
         disk_may_differ: The latest request was taken, so another system disk is our own doing.
+        claim: Key of the claim tag that is, or may be, on the server and has to come off; or None.
         forgiven: It failed before the latest release, so it does not count towards the next hold.
         down: It failed with its installation lost, and nobody has verified it since: out of service.
         failed_in: The phase it failed from: part of its failure's signature.
+        among: How many of its target were in flight when it was admitted, itself included.
     """
 
     member: Member
@@ -141,6 +161,9 @@ class ServerState:
     sent: int = 0
     doubted: bool = False
     stopped_by_us: bool = False
+    drained: bool = False
+    owed: dict[str, bool] = field(default_factory=dict)
+    giving_up: ev.GivingUp | None = None
     was_off: bool = False
     stop_asked: bool = False
     late_stop: bool = False
@@ -154,9 +177,11 @@ class ServerState:
     untouched: bool = False
     wiped: bool | None = False
     disk_may_differ: bool = False
+    claim: str | None = None
     forgiven: bool = False
     down: bool = False
     failed_in: Phase | None = None
+    among: int = 0
 
     @property
     def is_out(self) -> bool:
@@ -202,6 +227,9 @@ class TargetState:
         forgiven: Of those that failed, how many a release has wiped off the slate.
         out: Servers out of service: in flight, or failed and left down.
         row: Failures since the last verified server, or the last release.
+        pace: To how many in flight it was lowered, or None.
+        took: Of those verified last: how many were in flight when it was admitted, or when it was
+            verified if that was more, and its seconds.
     """
 
     name: str
@@ -215,6 +243,8 @@ class TargetState:
     forgiven: int = 0
     out: int = 0
     row: int = 0
+    pace: int | None = None
+    took: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=100))
 
     @property
     def failed(self) -> int:
@@ -324,9 +354,32 @@ class Run:
         return sum(target.in_flight for target in self.targets.values())
 
     @property
+    def owes(self) -> bool:
+        """Something of ours is, or may be, on a server that is settled, and has to be undone."""
+        return any(owes(server) for server in self.servers.values() if server.phase in SETTLED)
+
+    @property
     def is_settled(self) -> bool:
         """Nobody waits and nobody is in flight."""
         return all(target.finished for target in self.targets.values())
+
+
+def owes(server: ServerState) -> bool:
+    """Tell whether something that we did to a server is still to be undone."""
+    return server.claim is not None or owes_undoing(server)
+
+
+def owes_undoing(server: ServerState) -> bool:
+    """Tell whether a server is not yet as it was found: drained, or stopped, by us and for nothing."""
+    stopped = server.stopped_by_us and server.phase is Phase.FAILED and server.untouched
+    return bool(server.owed) or stopped
+
+
+def is_payable(server: ServerState) -> bool:
+    """Tell whether a settled server is to be put back by itself: not one that failed after its wipe."""
+    if server.phase is Phase.FAILED:
+        return server.untouched and owes_undoing(server)
+    return server.phase is Phase.VERIFIED and bool(server.owed)
 
 
 def attribute_of(member: Member, attribute: str) -> str:
@@ -389,19 +442,23 @@ def apply(run: Run, event: ev.Event, at: datetime) -> None:
             for target in run.targets.values():
                 target.forgiven = target.failed
                 target.row = 0
+                target.pace = None
         case ev.RunDrained(reason=reason):
             run.drained = reason
         case ev.RunFinished():
             run.finished = True
         case ev.GroupHeld(group=group, reason=reason):
             run.groups_held.append((group, reason))
+        case ev.PaceLowered(target=name, concurrency=number):
+            run.targets[name].pace = number
+            run.targets[name].took.clear()
         case ev.WaveBaked(target=name, wave=number):
             run.targets[name].waves[number - 1].baked = True
         case ev.Approved(target=name, wave=number):
             run.targets[name].waves[number - 1].approved = True
         case ev.WaveStarted(target=name, wave=number):
             run.targets[name].waves[number - 1].started = True
-        case ev.RunOpened():
+        case ev.RunOpened() | ev.HookFailed():
             pass  # `check` has refused it
         case _:
             _apply_to_server(run, event, at)
@@ -465,6 +522,7 @@ def _note(run: Run, server: ServerState, event: ev.ServerEvent, at: datetime) ->
     match event:
         case ev.Admitted():
             server.started_at = at
+            server.among = run.targets[server.member.target].in_flight + 1
         case ev.StopRequested():
             # In RETURNING we put back off what was off: that is no stop of a running server.
             server.stopped_by_us = server.stopped_by_us or server.phase is Phase.STOPPING
@@ -497,20 +555,25 @@ def _note(run: Run, server: ServerState, event: ev.ServerEvent, at: datetime) ->
         case ev.ChecksPassed(system_disk=disk):
             server.new_disk = disk
         case _:
-            _note_end(run, server, event)
+            _note_end(run, server, event, at)
 
 
-def _note_end(run: Run, server: ServerState, event: ev.ServerEvent) -> None:
+def _note_end(run: Run, server: ServerState, event: ev.ServerEvent, at: datetime) -> None:
     """Keep what an end, or a new beginning, says about the server."""
     match event:
+        case ev.PutBack():
+            server.giving_up = server.noted = None
+            server.sent = 0
+            server.doubted = server.stop_asked = server.late_stop = server.was_off = False
         case ev.Failed():
             if server.phase is Phase.REQUESTED and not server.wiped:
                 server.wiped = None
+            server.failed_in = server.failed_in if server.giving_up else server.phase
+            server.giving_up = None
             server.reason, server.hint = event.reason, event.hint
             server.untouched = event.untouched and server.wiped is False
             server.code, server.request_id = event.code, event.request_id or server.request_id
-            server.failed_in = server.phase
-            server.down = not server.untouched
+            server.down = not server.untouched or server.stopped_by_us
             if event.everybody:
                 run.everybody = event.reason
         case ev.WentBad(reason=reason):
@@ -518,6 +581,10 @@ def _note_end(run: Run, server: ServerState, event: ev.ServerEvent) -> None:
             server.failed_in, server.down = server.phase, True
         case ev.Verified():
             server.down = False
+            if server.started_at is not None:
+                target = run.targets[server.member.target]
+                took_s = (at - server.started_at).total_seconds()
+                target.took.append((max(server.among, target.in_flight), took_s))
             server.reason = server.hint = ""
             server.code = None
         case ev.Skipped(reason=reason):
@@ -529,5 +596,33 @@ def _note_end(run: Run, server: ServerState, event: ev.ServerEvent) -> None:
             server.stop_asked = server.late_stop = False
             server.reason = server.hint = ""
             server.code = server.request_id = None
+        case _:
+            _note_debt(run, server, event)
+
+
+def _note_debt(run: Run, server: ServerState, event: ev.ServerEvent) -> None:
+    """Keep what was done to a server that has to be undone."""
+    match event:
+        case ev.DebtOwed(debt=debt):
+            server.owed[debt] = False
+        case ev.DebtMade(debt=debt):
+            server.owed[debt] = True
+        case ev.DebtPaid(debt=debt):
+            if debt == START:
+                server.stopped_by_us = False
+            else:
+                server.owed.pop(debt, None)
+                server.drained = False
+        case ev.Drained():
+            server.drained = True
+        case ev.GivingUp():
+            server.giving_up = event
+            server.failed_in = server.phase
+            if event.everybody:
+                run.everybody = event.reason
+        case ev.Claimed(key=key):
+            server.claim = key
+        case ev.Unclaimed():
+            server.claim = None
         case _:
             pass

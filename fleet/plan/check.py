@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterator
 
 from fleet.core import settings
+from fleet.core.facts import placeholders
 from fleet.errors import Problem
 from fleet.plan.fields import NAME_PATTERN, suggest
 from fleet.plan.files import Files
 from fleet.plan.merge import Entry
-from fleet.plan.model import Expect, Parameters, Plan, Reinstall, Select, Target, Verify
+from fleet.plan.model import Expect, Plan, Reinstall, Select, Target, Verify
 from fleet.plan.reader import Document, Loc
 
 SHORTEST_SETTLE_S = 120.0
@@ -22,8 +23,9 @@ SHORTEST_SETTLE_S = 120.0
 SHORTEST_SIMULATED_SETTLE_S = 2.0
 
 _OF_A_TARGET = ("select", "exclude", "expect", "needs")
-_OF_DEFAULTS = ("key_pair", "admin_password", "stop", "reinstall", "verify", "hooks", "leave")
+_OF_DEFAULTS = ("key_pair", "admin_password", "stop", "reinstall", "verify", "hooks", "leave", "require")
 _LOGINS = ("key_pair", "admin_password")
+_NOT_ABOUT_A_SERVER = ("before_run", "after_run", "before_wave", "after_wave", "on_hold")
 
 
 class Checker:
@@ -170,10 +172,46 @@ class Checker:
         for index, check in enumerate(verify.checks or []):
             loc = entry.origin("verify", "checks")
             if check.timeout is not None and check.command is None:
-                message = "`timeout` beside a tcp or http check means nothing"
+                message = "`timeout` beside a tcp, ssh or http check means nothing"
                 self._wrong(
                     (*loc, index, "timeout"), message, "it is for commands; see verify.timeout", at_key=True
                 )
+
+        self._check_nonce(entry, verify)
+        self._check_hooks(entry)
+
+    def _check_nonce(self, entry: Entry, verify: Verify) -> None:
+        nonce = verify.nonce
+        if nonce is None:
+            return
+        loc = entry.origin("verify", "nonce")
+        if nonce.timeout is not None and nonce.command is None:
+            message = "`timeout` beside a nonce's http means nothing"
+            self._wrong((*loc, "timeout"), message, "it is for commands; see verify.timeout", at_key=True)
+        given = entry.reinstall.user_data if entry.reinstall else None
+        where = entry.origin("reinstall", "user_data")
+        user_data = self.files.read_user_data(given, where) if given else None
+        if given is not None and user_data is None:
+            return  # it cannot be read: said already
+        source = self.files.user_data[user_data.sha256] if user_data else b""
+        if user_data is None or user_data.kind != "template" or b"fleet.nonce" not in source:
+            self._wrong(
+                loc,
+                "no server could ever show a nonce: its user data holds none",
+                "write {{ fleet.nonce }} into reinstall.user_data.template, where the check finds it",
+                at_key=True,
+            )
+
+    def _check_hooks(self, entry: Entry) -> None:
+        for name in _NOT_ABOUT_A_SERVER:
+            argv = getattr(entry.hooks, name, None) or ()
+            for word in argv:
+                for fact in placeholders(word):
+                    self._wrong(
+                        entry.origin("hooks", name),
+                        f"{{server.{fact}}} means nothing in `{name}`, which is about no single server",
+                        "take it out; the facts are in FLEET_* variables and on stdin",
+                    )
 
     def _check_selection(self, entry: Entry, target: Target) -> None:
         if not self._document.has(*entry.loc, "select"):
@@ -258,16 +296,6 @@ class Checker:
                 self.files.path(calendar.ical, ("freeze", index, "ical"))
         for index, notify in enumerate(self._plan.notify or []):
             self.files.secret(notify.webhook, ("notify", index, "webhook"))
-        blocks: list[tuple[Loc, Parameters | None]] = [(("defaults",), self._plan.defaults)]
-        blocks += [(entry.loc, entry.target) for entry in self._entries]
-        for loc, block in blocks:
-            if block is None or block.hooks is None:
-                continue
-            for index, around in enumerate(block.hooks.around_server or []):
-                self.files.command(around.do, (*loc, "hooks", "around_server", index, "do"))
-                self.files.command(around.undo, (*loc, "hooks", "around_server", index, "undo"))
-            if block.hooks.on_failure is not None:
-                self.files.command(block.hooks.on_failure, (*loc, "hooks", "on_failure"))
 
 
 def _reaches(needs: dict[str, list[str]], start: str, goal: str) -> bool:

@@ -9,7 +9,7 @@ import msgspec
 from fleet.core import settings
 from fleet.plan.files import Files
 from fleet.plan.merge import Entry
-from fleet.plan.model import Check, Expect, Plan, Reinstall, Select, Stop, Verify
+from fleet.plan.model import Check, Expect, Hooks, Nonce, Plan, Reinstall, Select, Stop, Verify
 from fleet.plan.pacing import Failures, Rollout
 from fleet.plan.reader import Loc
 
@@ -31,6 +31,7 @@ def to_settings(
         cloud=_cloud(plan),
         targets=tuple(_target(entry, files) for entry in entries if entry.target is not None),
         protect=_select(plan.protect),
+        claim=bool(plan.claim),
         limits=_replace(settings.Limits(), **(plan.limits.model_dump() if plan.limits else {})),
         concurrency=plan.rollout.concurrency
         if plan.rollout and any(entry.loc for entry in entries)
@@ -54,7 +55,7 @@ def _cloud(plan: Plan) -> settings.CloudSettings:
         settings.CloudSettings(provider=cloud.provider or "ecs"),
         profile=cloud.profile,
         region=cloud.region,
-        endpoints=cloud.endpoints.model_dump(exclude_none=True) if cloud.endpoints else None,
+        endpoints=cloud.endpoints.model_dump(exclude_none=True, by_alias=True) if cloud.endpoints else None,
         requests_per_second=cloud.requests_per_second,
     )
 
@@ -73,6 +74,8 @@ def _target(entry: Entry, files: Files) -> settings.Target:
         stop=_replace(settings.Stop(), soft_timeout_s=stop.soft_timeout, then=stop.then),
         reinstall=_reinstall(entry, entry.reinstall or Reinstall(), files),
         verify=_verify(entry, entry.verify or Verify(), files),
+        hooks=_hooks(entry, entry.hooks or Hooks(), files),
+        require_backup=_backup(entry, files),
     )
     needs = target.needs if target and entry.loc else None
     return _replace(made, leave=entry.leave, needs=None if needs is None else tuple(needs))
@@ -149,18 +152,71 @@ def _reinstall(entry: Entry, given: Reinstall, files: Files) -> settings.Reinsta
     )
 
 
+def _backup(entry: Entry, files: Files) -> settings.Backup | None:
+    given = entry.require.backup if entry.require else None
+    if given is None:
+        return None
+    command = given.command
+    if command is not None:
+        command = files.command(command, entry.origin("require", "backup", "command"))
+    return _replace(
+        settings.Backup(younger_than_s=given.younger_than, command=command), timeout_s=given.timeout
+    )
+
+
 def _verify(entry: Entry, given: Verify, files: Files) -> settings.Verify:
     loc = entry.origin("verify", "checks")
     checks = None
     if given.checks is not None:
         checks = tuple(_check(check, (*loc, index), files) for index, check in enumerate(given.checks))
+    if given.nonce is not None:
+        checks = (*(checks or ()), _nonce(given.nonce, entry.origin("verify", "nonce"), files))
     return _replace(settings.Verify(), timeout_s=given.timeout, checks=checks, stable_for_s=given.stable_for)
 
 
 def _check(check: Check, loc: Loc, files: Files) -> settings.Check:
     if check.tcp is not None:
         return settings.TcpCheck(port=check.tcp.port)
+    if check.ssh is not None:
+        return settings.SshCheck(port=check.ssh.port)
     if check.http is not None:
-        return _replace(settings.HttpCheck(url=check.http.url), status=check.http.status)
+        http = check.http
+        made = settings.HttpCheck(url=http.url)
+        return _replace(made, status=http.status, body=http.body, tls=http.tls)
     argv = files.command(check.command or ("true",), (*loc, "command"))
     return _replace(settings.CommandCheck(argv=argv), timeout_s=check.timeout)
+
+
+def _nonce(nonce: Nonce, loc: Loc, files: Files) -> settings.NonceCheck:
+    if nonce.http is not None:
+        return _replace(settings.NonceCheck(url=nonce.http.url), tls=nonce.http.tls)
+    argv = files.command(nonce.command or ("true",), (*loc, "command"))
+    return _replace(settings.NonceCheck(argv=argv), timeout_s=nonce.timeout)
+
+
+_SINGLE = ("before_run", "after_run", "before_wave", "after_wave", "on_failure", "on_hold")
+
+
+def _hooks(entry: Entry, given: Hooks, files: Files) -> settings.Hooks:
+    loc = entry.origin("hooks", "around_server")
+    around = tuple(
+        _replace(
+            settings.Around(
+                do=files.command(pair.do, (*loc, index, "do")),
+                undo=files.command(pair.undo, (*loc, index, "undo")),
+            ),
+            timeout_s=pair.timeout,
+        )
+        for index, pair in enumerate(given.around_server or ())
+    )
+    single = {
+        name: files.command(argv, entry.origin("hooks", name))
+        for name in _SINGLE
+        if (argv := getattr(given, name)) is not None
+    }
+    return _replace(
+        settings.Hooks(around_server=around),
+        timeout_s=given.timeout,
+        env=tuple(given.env) if given.env else None,
+        **single,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
-from fleet.plan.model import Defaults, Parameters, Plan, Reinstall, Stop, Target, Verify
+from fleet.plan.model import Defaults, Hooks, Parameters, Plan, Reinstall, Require, Stop, Target, Verify
 from fleet.plan.pacing import Failures, Part, Rollout
 from fleet.plan.reader import Document, Loc
 
@@ -31,6 +31,8 @@ class Entry:
     reinstall: Reinstall | None = None
     verify: Verify | None = None
     leave: str | None = None
+    require: Require | None = None
+    hooks: Hooks | None = None
 
     def origin(self, *path: str, short: str = "") -> Loc:
         """Return where the value at *path* comes from: the target's own block, the defaults, the top."""
@@ -57,6 +59,8 @@ def fill_up(plan: Plan, entries: list[Entry]) -> None:
         entry.reinstall = merge(written_out_reinstall(defaults), written_out_reinstall(target))
         entry.verify = merge(defaults.verify, target.verify)
         entry.leave = target.leave or defaults.leave
+        entry.require = merge(defaults.require, target.require)
+        entry.hooks = merge(defaults.hooks, target.hooks)
 
 
 def merge(base: P | None, over: P | None) -> P | None:

@@ -13,7 +13,18 @@ from pydantic import Field, WithJsonSchema, model_validator
 
 from fleet.plan.fields import FEW, Duration, Listed, Name, Short, Text, Texts, Timeout, one_of, wrong
 from fleet.plan.pacing import Failures, Freeze, Gate, Limits, Part, Rollout, Window
-from fleet.plan.words import Command, Endpoint, EnvName, NameGlob, Network, ServerUrl, Status, TagValues
+from fleet.plan.words import (
+    Command,
+    Endpoint,
+    EnvName,
+    NameGlob,
+    Network,
+    Port,
+    Regex,
+    ServerUrl,
+    Status,
+    TagValues,
+)
 
 Provider = Annotated[
     str,
@@ -28,6 +39,9 @@ class Endpoints(Part):
     ecs: Endpoint | None = Field(None, description="Elastic Cloud Server")
     iam: Endpoint | None = Field(None, description="Identity and Access Management")
     ims: Endpoint | None = Field(None, description="Image Management Service")
+    evs: Endpoint | None = Field(None, description="Elastic Volume Service, for the disk quota")
+    as_: Endpoint | None = Field(None, alias="as", description="Auto Scaling")
+    cbr: Endpoint | None = Field(None, description="Cloud Backup and Recovery")
 
 
 class Cloud(Part):
@@ -168,7 +182,13 @@ class Stop(Part):
 class Tcp(Part):
     """A port of the private address accepts connections."""
 
-    port: Annotated[int, Field(ge=1, le=65535)] = Field(description="1 to 65535")
+    port: Port = Field(description="1 to 65535")
+
+
+class Ssh(Part):
+    """An SSH server answers with its banner on a port of the private address."""
+
+    port: Port = Field(description="1 to 65535")
 
 
 class Http(Part):
@@ -176,16 +196,36 @@ class Http(Part):
 
     url: ServerUrl = Field(description="With {server.private_ip} and the like")
     status: Annotated[int, Field(ge=100, le=599)] | None = Field(None, description="Expected HTTP status")
+    body: Regex | None = Field(None, description="Regular expression that is found in the answer")
+    tls: bool | None = Field(None, description="false: certificates are not checked")
 
 
 class Check(Choice):
-    """One thing to verify after the job; one of tcp, http, command."""
+    """One thing to verify after the job; one of tcp, http, command, ssh."""
 
-    choices: ClassVar[tuple[str, ...]] = ("tcp", "http", "command")
+    choices: ClassVar[tuple[str, ...]] = ("tcp", "http", "command", "ssh")
 
     tcp: Annotated[Tcp, Short("port", (int,))] | None = Field(None, description="A port accepts connections")
     http: Annotated[Http, Short("url", (str,))] | None = Field(None, description="A URL answers")
     command: Command | None = Field(None, description="A command ends with 0; {server.name} and the like")
+    ssh: Annotated[Ssh, Short("port", (int,))] | None = Field(None, description="A port has an SSH banner")
+    timeout: Timeout | None = Field(None, description="Only with command: it is killed after so long")
+
+
+class NoncePage(Part):
+    """A URL whose answer has the nonce in it."""
+
+    url: ServerUrl = Field(description="With {server.private_ip} and the like")
+    tls: bool | None = Field(None, description="false: certificates are not checked")
+
+
+class Nonce(Choice):
+    """Where a server shows the word that its user data was rendered with ({{ fleet.nonce }})."""
+
+    choices: ClassVar[tuple[str, ...]] = ("command", "http")
+
+    command: Command | None = Field(None, description="A command that prints it; {server.name} and the like")
+    http: Annotated[NoncePage, Short("url", (str,))] | None = Field(None, description="A URL that shows it")
     timeout: Timeout | None = Field(None, description="Only with command: it is killed after so long")
 
 
@@ -197,13 +237,16 @@ class Verify(Part):
         None, description="All must pass, after the job succeeded and the system disk is a new one"
     )
     stable_for: Duration | None = Field(None, description="… and go on passing for so long")
+    nonce: Nonce | None = Field(
+        None, description="Proves that it is this run's installation; needs a template with {{ fleet.nonce }}"
+    )
 
 
 class Around(Part):
     """Something done before a server is touched, and undone afterwards."""
 
     do: Command = Field(description="Before; if it fails, the server is left untouched")
-    undo: Command = Field(description="Afterwards, whatever happened")
+    undo: Command = Field(description="When the server is given back")
     timeout: Timeout | None = Field(None, description="For each of them")
 
 
@@ -213,10 +256,52 @@ class Hooks(Part):
     around_server: Annotated[list[Around], Listed()] | None = Field(
         None, description="Done before a server is touched and undone afterwards"
     )
-    on_failure: Command | None = Field(None, description="Run when a server has failed")
+    before_run: Command | None = Field(None, description="Before anything is started; it fails: held")
+    after_run: Command | None = Field(None, description="At the end")
+    before_wave: Command | None = Field(None, description="Before a wave is started; it fails: held")
+    after_wave: Command | None = Field(None, description="When a wave is settled")
+    on_failure: Command | None = Field(None, description="When a server has failed")
+    on_hold: Command | None = Field(None, description="When the run is held")
+    timeout: Timeout | None = Field(None, description="For each of these; 5m")
+    env: Annotated[list[EnvName], Listed()] | None = Field(
+        None, description="Environment variables that hooks get besides PATH, HOME and the like"
+    )
 
 
 Leave = Annotated[Literal["as-found", "running"], one_of("state to leave a server in", "as-found", "running")]
+
+
+class Backup(Part):
+    """A point to go back to that must exist before a server is wiped."""
+
+    whole: ClassVar[bool] = True
+
+    younger_than: Timeout | None = Field(
+        None, description="The cloud's own backup of the server may be so old; without `command` only"
+    )
+    command: Command | None = Field(
+        None, description="Ends with 0 when there is one, where the cloud cannot say"
+    )
+    timeout: Timeout | None = Field(None, description="Of the command; 1m")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Backup:
+        if self.younger_than is None and self.command is None:
+            raise wrong("neither younger_than nor command is given", "write backup: {younger_than: 24h}")
+        if self.younger_than is not None and self.command is not None:
+            raise wrong(
+                "younger_than asks the cloud, and command asks something else",
+                "keep one of them: the command is told nothing of an age",
+            )
+        if self.timeout is not None and self.command is None:
+            raise wrong("`timeout` is for a command", "take it out")
+        return self
+
+
+class Require(Part):
+    """What must be there before a server is wiped; looked at in the pre-flight and again right before."""
+
+    backup: Backup | None = Field(None, description="A point to go back to")
 
 
 class Parameters(Part):
@@ -229,6 +314,7 @@ class Parameters(Part):
     verify: Verify | None = Field(None, description="When a reinstalled server counts as verified")
     hooks: Hooks | None = Field(None, description="Commands run along the way")
     leave: Leave | None = Field(None, description="How a server that was off is left")
+    require: Require | None = Field(None, description="What must be there before a server is wiped")
 
 
 class Defaults(Parameters):
@@ -287,6 +373,9 @@ class Plan(Target):
     rollout: Rollout | None = Field(None, description="How many at a time, and how many may fail")
     failures: Failures | None = Field(
         None, description="How many servers of the whole run may fail, over all targets"
+    )
+    claim: bool | None = Field(
+        None, description="Tag servers that are worked on, so that runs on other machines see it"
     )
     limits: Limits | None = Field(None, description="Servers in a stage at once, over all targets")
     defaults: Defaults | None = Field(None, description="For every target")

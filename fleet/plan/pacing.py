@@ -159,7 +159,7 @@ class Limits(Part):
 
     draining: Annotated[int, Field(ge=1)] | None = Field(None, description="Running their `do` hooks")
     booting: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Installed and not verified yet: no further one is wiped meanwhile"
+        None, description="Between the wipe and verified: at most so many boot at once"
     )
 
 

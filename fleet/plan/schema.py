@@ -45,7 +45,8 @@ def plan_schema() -> dict[str, Any]:
 _CHOICES = {
     "Secret": ("env", "file", "command"),
     "UserData": ("file", "text", "template"),
-    "Check": ("tcp", "http", "command"),
+    "Check": ("tcp", "http", "command", "ssh"),
+    "Nonce": ("command", "http"),
     "Gate": ("http", "command", "promql"),
     "Calendar": ("dates", "ical", "command"),
 }

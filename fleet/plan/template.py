@@ -22,6 +22,9 @@ MAX_LOOPS = 100_000  # turns of all `range` loops of one rendering together
 
 FIELDS = ("id", "name", "private_ip", "public_ip", "zone", "flavor", "image", "tags")
 
+EXAMPLE_NONCE = "0" * 32
+"""As long as a real one: what the pre-flight renders with, before there is a run."""
+
 EXAMPLE = Server(
     id=ServerId("00000000-0000-0000-0000-000000000000"),
     name="example-1",
@@ -40,24 +43,26 @@ class _AnyTag(dict[str, str]):
         return "example"
 
 
-def render_user_data(kind: Literal["file", "text", "template"], source: bytes, server: Server) -> bytes:
+def render_user_data(
+    kind: Literal["file", "text", "template"], source: bytes, server: Server, nonce: str = EXAMPLE_NONCE
+) -> bytes:
     """Return the user data for *server*; what is no template is returned as it is.
 
-    A template sees ``server`` with id, name, private_ip, public_ip, zone, flavor, image and tags. The
-    caller checks the size of what comes out.
+    A template sees ``server`` with id, name, private_ip, public_ip, zone, flavor, image and tags, and
+    ``fleet`` with *nonce*. The caller checks the size of what comes out.
 
     Raises:
         ValueError: It does not render for this server, in words for people.
     """
     if kind != "template":
         return source
-    return _render(source, {**facts(server), "tags": dict(server.tags)}, server.label)
+    return _render(source, {**facts(server), "tags": dict(server.tags)}, server.label, nonce)
 
 
 def try_template(source: bytes) -> str | None:
     """Render for an example server and return what goes wrong, or None."""
     try:
-        _render(source, {**facts(EXAMPLE), "tags": _AnyTag()}, "an example server")
+        _render(source, {**facts(EXAMPLE), "tags": _AnyTag()}, "an example server", EXAMPLE_NONCE)
     except ValueError as error:
         return str(error)
     return None
@@ -82,21 +87,23 @@ def check_template(source: bytes) -> Iterator[tuple[int, str, str]]:
         return
     if next(iter(meta.find_referenced_templates(tree)), "") != "":
         yield 1, "the template includes another one", "write it out: one file a template"
-    for name in sorted(meta.find_undeclared_variables(tree) - {"server", *environment.globals}):
+    for name in sorted(meta.find_undeclared_variables(tree) - {"server", "fleet", *environment.globals}):
         line = next((node.lineno for node in tree.find_all(nodes.Name) if node.name == name), 1)
         yield (
             line,
             f"`{name}` is not known in the template",
             f"did you mean server.{name}?"
             if name in FIELDS
-            else ("there is `server`, with " + ", ".join(FIELDS)),
+            else ("there is `server`, with " + ", ".join(FIELDS) + "; and fleet.nonce"),
         )
     for use in tree.find_all(nodes.Getattr):
         if isinstance(use.node, nodes.Name) and use.node.name == "server" and use.attr not in FIELDS:
             yield use.lineno, f"`server.{use.attr}` is not known in the template", suggest(use.attr, FIELDS)
+        if isinstance(use.node, nodes.Name) and use.node.name == "fleet" and use.attr != "nonce":
+            yield use.lineno, f"`fleet.{use.attr}` is not known in the template", "there is fleet.nonce"
 
 
-def _render(source: bytes, server: Mapping[str, object], label: str) -> bytes:
+def _render(source: bytes, server: Mapping[str, object], label: str, nonce: str) -> bytes:
     left = MAX_LOOPS
 
     def bounded_range(*bounds: int) -> range:
@@ -110,7 +117,9 @@ def _render(source: bytes, server: Mapping[str, object], label: str) -> bytes:
     out: list[bytes] = []
     size = 0
     try:
-        for piece in _compiled(source).generate(server=server, range=bounded_range):
+        for piece in _compiled(source).generate(
+            server=server, fleet={"nonce": nonce}, range=bounded_range
+        ):
             out.append(piece.encode())
             size += len(out[-1])
             if size > MAX_RENDERED:

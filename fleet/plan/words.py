@@ -14,7 +14,7 @@ from datetime import date, datetime, time
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from fleet.core.facts import FIELDS, placeholders
 from fleet.plan.fields import one_of, show, suggest, wrong
@@ -244,6 +244,33 @@ _URL_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^https?://"})
 Url = Annotated[str, AfterValidator(_url), _URL_SCHEMA]
 Endpoint = Annotated[str, AfterValidator(_endpoint), _URL_SCHEMA]
 ServerUrl = Annotated[str, AfterValidator(_server_url), _URL_SCHEMA]
+
+
+_PORTS = {"ssh": 22, "http": 80, "https": 443, "rdp": 3389, "winrm": 5985}
+
+
+def _port_number(value: object) -> object:
+    if isinstance(value, str):
+        number = int(value) if re.fullmatch(r"\d{1,5}", value, re.ASCII) else _PORTS.get(value.lower())
+        raise wrong(
+            f"a port is a number, found {show(value)}", f"write {number or 'its number, such as 22'}"
+        )
+    return value
+
+
+Port = Annotated[int, BeforeValidator(_port_number), Field(ge=1, le=65535)]
+
+
+def _regular_expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        said = getattr(error, "msg", "too big")
+        raise wrong(f"{show(value)} is no regular expression: {said}", "plain words may do") from None
+    return value
+
+
+Regex = Annotated[str, AfterValidator(_regular_expression), Field(min_length=1)]
 
 
 def parse_argv(value: object) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ Kind = Literal[
 CRASHES = frozenset({"killed", "power-cut"})
 DISK_FAULTS = frozenset({"write-fails", "sync-fails", "disk-full"})
 
-Effect = Literal["write", "torn", "written", "synced", "send", "sent", "read", "seen"]
+Effect = Literal["write", "torn", "written", "synced", "send", "sent", "read", "seen", "hook", "hooked"]
 
 EFFECTS_OF_READS = frozenset({"read", "seen"})
 

@@ -18,23 +18,26 @@ from pathlib import Path
 import msgspec
 
 from fleet.clock import LoopClock, VirtualLoop
+from fleet.cloud.api import Cloud
 from fleet.cloud.ecs.auth import Password, PasswordLogin
 from fleet.cloud.ecs.client import EcsCloud
 from fleet.cloud.ecs.endpoints import Endpoints
 from fleet.cloud.ecs.pacer import Pacer
 from fleet.cloud.http import Request, Response
+from fleet.cloud.openstack.provider import assemble
 from fleet.cloud.simulator import defaults
 from fleet.cloud.simulator.face import Face
 from fleet.cloud.simulator.transport import SimulatedTransport
 from fleet.core.events import Event, RunResumed, Skipped
 from fleet.core.model import Server
 from fleet.core.settings import Check, Settings
-from fleet.core.state import Run
+from fleet.core.state import Run, is_payable
 from fleet.engine import Engine
 from fleet.errors import Exit, FleetError, NotSent
 from fleet.journal import Journal, Recorder, read_from, replay
 from fleet.orders import Orders
 from fleet.rehearsal.disk import Disk, DiskSink
+from fleet.rehearsal.hooks import Book, Outcomes, RehearsedHooks
 from fleet.rehearsal.incidents import Crash, Fate, Incident
 from fleet.survey import opening, survey
 
@@ -95,7 +98,8 @@ class Wire:
             self.mutations += 1
             if self._sink.failed:
                 self.wrong.append(f"P3 sent after the journal had failed: {request.url}")
-            if request.url.endswith(("/reinstallos", "/changeos")):
+            rebuild = request.url.endswith("/action") and (request.body or b"").startswith(b'{"rebuild"')
+            if rebuild or request.url.endswith(("/reinstallos", "/changeos")):
                 server = request.url.rsplit("/", 2)[1]
                 if (why := self._may_wipe(server)) is not None:
                     self.wrong.append(f"P16 a wipe of {server} is sent: {why}")
@@ -124,6 +128,8 @@ class Scene:
         lives: So many have begun.
         jumped_s: How far the wall clock is off.
         listener: Told of every event; the driver's time of the story with it.
+        hooks: What comes of the plan's hooks.
+        book: What they have done.
     """
 
     face: Face
@@ -146,6 +152,8 @@ class Scene:
         )
     )
     listener: Callable[[Event, float], None] | None = None
+    hooks: Outcomes = field(default_factory=dict)
+    book: Book = field(default_factory=Book)
 
 
 @dataclass(slots=True)
@@ -174,6 +182,7 @@ class Ending:
     mutations: int = 0
     wrong: list[str] = field(default_factory=list)
     was_settled: bool = False
+    owed: bool = False
     run: Run | None = None
 
 
@@ -255,16 +264,16 @@ class Life:
 
     # -- what a process does ------------------------------------------------------------------------
 
-    def cloud(self) -> EcsCloud:
-        """Return a new client, not logged in yet."""
-        return EcsCloud(
-            self.wire,
-            PasswordLogin(self.scene.login, self.wire, self.clock),
-            Pacer(self.scene.settings.cloud.requests_per_second),
-            Endpoints(BASE_URL),
-            clock=self.clock,
-            rng=random.Random(self.scene.seed * 1000 + self.scene.lives),
-        )
+    def cloud(self) -> Cloud:
+        """Return a new client of the plan's kind of cloud, not logged in yet."""
+        settings = self.scene.settings.cloud
+        login = PasswordLogin(self.scene.login, self.wire, self.clock)
+        rng = random.Random(self.scene.seed * 1000 + self.scene.lives)
+        if settings.provider == "openstack":
+            here = msgspec.structs.replace(settings, endpoints={})
+            return assemble(self.wire, login, here, self.clock, None, rng)
+        pacer = Pacer(settings.requests_per_second)
+        return EcsCloud(self.wire, login, pacer, Endpoints(BASE_URL), clock=self.clock, rng=rng)
 
     async def _main(self) -> Exit:
         scene = self.scene
@@ -274,13 +283,20 @@ class Life:
         if scene.listener is not None:
             listener = scene.listener
             recorder.listeners = (lambda event, _at: listener(event, self.inner.now()),)
-        self.engine = Engine(recorder, cloud=cloud, clock=self.clock, checker=PassingChecker(), order=orders)
+        self.engine = Engine(
+            recorder,
+            cloud=cloud,
+            clock=self.clock,
+            checker=PassingChecker(),
+            order=orders,
+            hooks=RehearsedHooks(scene.book, scene.hooks, self.fate, scene.disk, self._status),
+        )
         try:
             return await self.engine.work()
         finally:
             await cloud.close()
 
-    async def _open(self, cloud: EcsCloud) -> tuple[Recorder, Orders]:
+    async def _open(self, cloud: Cloud) -> tuple[Recorder, Orders]:
         scene = self.scene
         scene.disk.cut(0)
         found = await survey(
@@ -297,16 +313,22 @@ class Life:
             recorder.record(Skipped(server=server, reason=reason))
         return recorder, self._orders(scene.settings, found.identity.user_id)
 
-    async def _resume(self, cloud: EcsCloud) -> tuple[Recorder, Orders]:
+    async def _resume(self, cloud: Cloud) -> tuple[Recorder, Orders]:
         scene = self.scene
         identity = await cloud.whoami()
         recorder = reopen(scene.disk, self.sink, self.clock.now)
-        self.ending.was_settled = recorder.run.is_settled
+        servers = recorder.run.servers.values()
+        self.ending.was_settled = recorder.run.is_settled and not any(server.claim for server in servers)
+        self.ending.owed = any(is_payable(server) for server in servers)
         recorder.record(RunResumed(host=HOST, pid=scene.lives))
         return recorder, self._orders(recorder.run.settings, identity.user_id)
 
     def _orders(self, settings: Settings, user_id: str) -> Orders:
         return Orders(settings, passwords={}, user_data=self.scene.user_data, user_id=user_id)
+
+    def _status(self, server: str) -> str | None:
+        found = self.scene.face.world.servers.get(server)
+        return None if found is None else str(found.show.value[0])
 
     def _why_not(self, server: str) -> str | None:
         """Say why no wipe of *server* may be sent now: its announcement is not certain on the disk."""

@@ -143,7 +143,7 @@ class Crashes:
     failures: list[tuple[int, str, list[str]]] = field(default_factory=list)
 
 
-EFFECTS = frozenset({"write", "torn", "written", "synced", "send", "sent"})
+EFFECTS = frozenset({"write", "torn", "written", "synced", "send", "sent", "hook", "hooked"})
 """Where `crash_everywhere` kills: between two reads nothing changes that a later life could see."""
 
 

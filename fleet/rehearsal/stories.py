@@ -27,6 +27,7 @@ from fleet.core.state import Phase, Run
 from fleet.errors import Exit, JournalError
 from fleet.referee import Report, judge
 from fleet.rehearsal.disk import DiskSink
+from fleet.rehearsal.hooks import Book, Outcomes
 from fleet.rehearsal.incidents import Incident
 from fleet.rehearsal.life import Ending, Life, Scene, reopen
 
@@ -57,6 +58,7 @@ class Story:
         incidents: What befalls each life, in order; later lives are left alone.
         nights_s: Seconds between the lives, in order; the last one repeats.
         estate: What the cloud has besides servers; None: its default.
+        hooks: What comes of the plan's hooks; without a word they go well.
     """
 
     seed: int
@@ -70,6 +72,7 @@ class Story:
     durations: Durations = field(default_factory=Durations)
     estate: Estate | None = None
     user_data: Mapping[str, bytes] = field(default_factory=dict)
+    hooks: Outcomes = field(default_factory=dict)
 
     def world(self) -> World:
         """Build the cloud as it is when the story begins."""
@@ -91,6 +94,7 @@ class Told:
         violations: Broken promises; empty is good.
         run: As the journal tells it at the end; None: it was never opened.
         opened_nothing: Why, in that case.
+        book: What the hooks have done.
     """
 
     story: Story
@@ -102,6 +106,7 @@ class Told:
     report: Report = field(default_factory=Report)
     run: Run | None = None
     opened_nothing: str = ""
+    book: Book = field(default_factory=Book)
 
     @property
     def crashes(self) -> int:
@@ -141,7 +146,9 @@ def bound_s(settings: Settings, servers: int) -> float:
         stop = target.stop.soft_timeout_s + 300.0
         attempt = 3 * plan.timeout_s + 4 * plan.settle_s + stop
         each = (plan.attempts + 1) * attempt + 2 * target.verify.timeout_s + 1200.0 + stop
-        worst = max(worst, each + target.verify.stable_for_s)
+        # Every pair done, undone and done again, each undo three times; and the start of who is put back.
+        hooks = sum(8 * pair.timeout_s + 60.0 for pair in target.hooks.around_server)
+        worst = max(worst, each + target.verify.stable_for_s + hooks + 600.0 + plan.settle_s)
     return servers * worst + 2 * 1800.0 + 3600.0
 
 
@@ -150,7 +157,10 @@ def tell(story: Story, *, only: frozenset[str] | None = None) -> Told:
     world = story.world()
     face = Face(world, faults=story.faults, base_url="http://127.0.0.1")
     told = Told(story, world, face)
-    scene = Scene(face=face, settings=story.settings, user_data=story.user_data, seed=story.seed)
+    scene = Scene(
+        face=face, settings=story.settings, user_data=story.user_data, seed=story.seed, hooks=story.hooks
+    )
+    told.book = scene.book
     limit = bound_s(story.settings, len(story.servers))
     rng = random.Random(story.seed ^ 0xD15C)
     person = story.person
@@ -167,7 +177,7 @@ def tell(story: Story, *, only: frozenset[str] | None = None) -> Told:
             break
         told.violations += ending.wrong
         if ending.was_settled:  # a finished run, resumed once more
-            if ending.mutations:
+            if ending.mutations and not ending.owed:
                 told.violations.append(f"P15 {ending.mutations} calls by a finished run")
             break
         person, goes_on = _decide(scene, ending, person)
@@ -236,10 +246,35 @@ def _judge(told: Told, scene: Scene) -> None:
         told.violations.append(f"P2 {error}")
         return
     _judge_availability(told, record)
+    _judge_debts(told)
+    if told.run.is_settled and not told.run.owes:
+        ours = {event["key"] for event in told.events("Claimed")}
+        left = [
+            tag for server in world.servers.values() for tag in server.tags if tag.partition("=")[0] in ours
+        ]
+        told.report.checked["P18"] += 1
+        if left:
+            told.violations.append(f"P18 nothing is owed, and claims are left on servers: {left}")
     if told.run.in_flight:
         told.violations.append(f"P8 {told.run.in_flight} servers are left in flight")
     if told.endings and told.endings[-1].was_settled and not told.run.is_settled:
         told.violations.append("P8 the last life began settled and ended otherwise")
+
+
+def _judge_debts(told: Told) -> None:
+    """Hold what the hooks have done against what the journal says is owed."""
+    assert told.run is not None  # noqa: S101 - the caller has read it
+    told.violations += told.book.wrong
+    for server in told.run.servers.values():
+        done = set(told.book.done.get(server.id, ()))
+        told.report.checked["P19"] += 1
+        if forgotten := done - set(server.owed):
+            told.violations.append(
+                f"P19 {server.label} is left drained ({sorted(forgotten)}), nothing is owed"
+            )
+    owing = [server.label for server in told.run.servers.values() if server.owed]
+    if owing and told.endings and told.endings[-1].code is Exit.OK:
+        told.violations.append(f"P19 it ends well, and {owing} are owed something")
 
 
 def _judge_availability(told: Told, record: list[dict[str, Any]]) -> None:

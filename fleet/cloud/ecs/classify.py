@@ -43,6 +43,9 @@ class Purpose(Enum):
     READ = auto()
     """A read that the run cannot do without: list, server, job."""
 
+    TAG = auto()
+    """Tags: safe to repeat, also where no answer came."""
+
     LOOKUP = auto()
     """A read for the pre-flight: image, key pair."""
 
@@ -116,6 +119,8 @@ HINTS: Mapping[str, str] = {
     "Ecs.0031": "the image the server was made from is gone: the server cannot be reinstalled from it",
     "Ecs.0032": "the image is not active",
     "Ecs.0105": "the server has no system disk: only the cloud's support can help",
+    "Ecs.0089": "a server takes ten tags; without `claim` in the plan fleet sets none",
+    "Ecs.0905": "a server takes ten tags; without `claim` in the plan fleet sets none",
     "Ecs.0314": "a key pair is visible to its owner only: name it in key_pair and its owner in user_id",
     "Ecs.0605": "the server is locked: its owner unlocks it",
     "Common.0018": "the project in use is not the token's: check OS_PROJECT_NAME and OS_PROJECT_ID",
@@ -247,7 +252,7 @@ def _by_status(status: int, fault: Fault, purpose: Purpose) -> Meaning:
         return Meaning.FORBIDDEN
     if status == 404:
         # A proxy's page says nothing about a server. An image service's may (Glance answers in HTML).
-        if purpose in {Purpose.READ, Purpose.SWITCH} and not fault.readable:
+        if purpose in {Purpose.READ, Purpose.SWITCH, Purpose.TAG} and not fault.readable:
             return Meaning.DOUBT
         return Meaning.ABSENT
     return Meaning.REFUSED
@@ -261,13 +266,14 @@ def _class(said: Meaning, purpose: Purpose) -> tuple[type[CloudError], bool]:
         case Meaning.UNPROCESSED:
             return Unavailable, False
         case Meaning.DOUBT:
-            return (Unavailable if purpose is Purpose.READ else OutcomeUnknown), False
+            unknown = purpose not in {Purpose.READ, Purpose.TAG}
+            return (OutcomeUnknown if unknown else Unavailable), False
         case Meaning.UNUSABLE:
             return CloudUnusable, False
         case Meaning.FORBIDDEN:
             return (CloudUnusable, False) if purpose is Purpose.READ else (Rejected, True)
         case Meaning.BUSY:
-            return Busy, False
+            return (Unavailable if purpose is Purpose.TAG else Busy), False
         case Meaning.ABSENT:
             return NotFound, False
         case Meaning.EVERYBODY:

@@ -16,18 +16,30 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from fleet.clock import Clock
 from fleet.cloud.api import Accepted, ReinstallOrder
-from fleet.cloud.ecs import classify, orders, parse
+from fleet.cloud.ecs import classify, orders, parse, surroundings
 from fleet.cloud.ecs.auth import LoggedIn, Login
 from fleet.cloud.ecs.classify import Purpose
 from fleet.cloud.ecs.endpoints import Endpoints, Service
 from fleet.cloud.ecs.pacer import Pacer
 from fleet.cloud.http import Request, Response, Transport
-from fleet.core.model import Identity, Image, Job, JobId, KeyPair, Server, ServerId
+from fleet.core.model import (
+    BackupPoint,
+    Identity,
+    Image,
+    Job,
+    JobId,
+    KeyPair,
+    Room,
+    ScalingGroup,
+    Server,
+    ServerId,
+)
 from fleet.errors import (
     CloudError,
     CloudUnusable,
@@ -59,6 +71,8 @@ BATCH = 1000
 """Servers of one stop or start: the documented maximum."""
 
 TRIES = 6
+FEW_TRIES = 2
+"""For services that not every cloud has, where an answer is worth having and not worth waiting for."""
 TRY_FOR_S = 90.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
@@ -210,6 +224,25 @@ class EcsCloud:
         self._pacer.succeeded(call.kind)
         return Accepted(job=job, request_id=classify.request_id(response))
 
+    async def tag(self, server: ServerId, tags: Mapping[str, str]) -> None:
+        """Set tags of a server; see `fleet.cloud.api.CanTag`."""
+        await self._retag(server, "create", [{"key": key, "value": value} for key, value in tags.items()])
+
+    async def untag(self, server: ServerId, keys: Sequence[str]) -> None:
+        """Take tags off a server; those that are not there are no error."""
+        await self._retag(server, "delete", [{"key": key} for key in keys])
+
+    async def _retag(self, server: ServerId, action: str, tags: list[dict[str, str]]) -> None:
+        call = _Call(
+            "tag",
+            f"tagging server {server}",
+            Purpose.TAG,
+            f"/v1/{{project}}/cloudservers/{_segment(server)}/tags/action",
+            method="POST",
+            body=parse.as_json({"action": action, "tags": tags}),
+        )
+        await self._ask(call, lambda _: None)  # the answer has no body
+
     async def job(self, job: JobId) -> Job:
         """Return a job. Raises NotFound when the cloud does not know it."""
         call = _Call("job", f"reading job {job}", Purpose.READ, f"/v1/{{project}}/jobs/{_segment(job)}")
@@ -227,6 +260,62 @@ class EcsCloud:
         path = f"/v2.1/{{project}}/os-keypairs/{_segment(name)}"
         call = _Call("key-pair", f"reading key pair {name}", Purpose.LOOKUP, path)
         return await self._ask(call, lambda body: parse.key_pair(body, name))
+
+    async def scaling_groups(self) -> Mapping[ServerId, ScalingGroup]:
+        """Return who is a member of an auto-scaling group; see `fleet.cloud.api.KnowsScaling`."""
+        found: dict[ServerId, ScalingGroup] = {}
+        for group in await self._pages_of("scaling groups", _groups_page, surroundings.groups):
+            segment = _segment(group.id)
+            pages = await self._pages_of(
+                f"members of scaling group {group.id}",
+                lambda start, segment=segment: surroundings.instances_path(segment, start),  # type: ignore[misc]  # a lambda that binds its loop variable
+                lambda body, group=group: list(surroundings.members(body, group).items()),  # type: ignore[misc]
+            )
+            found.update(pages)
+        return found
+
+    async def _pages_of(
+        self, what: str, path: Callable[[int], str], read: Callable[[bytes], list[T]]
+    ) -> list[T]:
+        found: list[T] = []
+        for number in range(MAX_PAGES):
+            call = _Call(
+                "scaling", f"reading {what}", Purpose.LOOKUP, path(number * surroundings.PAGE), service="as"
+            )
+            page = await self._ask(call, read, tries=FEW_TRIES)
+            again = bool(page) and page == found[-len(page) :]  # a cloud that gives the same one for ever
+            found += [] if again else page
+            if again or len(page) < surroundings.PAGE:
+                break
+        return found
+
+    async def disk_room(self) -> Room:
+        """Return how many disks there may be, and are; see `fleet.cloud.api.KnowsRoom`."""
+        call = _Call("quota", "reading the disk quota", Purpose.LOOKUP, surroundings.ROOM_PATH, service="evs")
+        return await self._ask(call, surroundings.room, tries=FEW_TRIES)
+
+    async def backup(self, server: ServerId) -> BackupPoint | None:
+        """Return a server's latest usable backup; see `fleet.cloud.api.KnowsBackups`."""
+        return (await self._backups(f"&resource_id={_segment(server)}")).get(server)
+
+    async def backups(self, since: datetime) -> Mapping[ServerId, BackupPoint]:
+        """Return the servers' latest usable backups; see `fleet.cloud.api.KnowsBackups`."""
+        return await self._backups(f"&start_time={since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
+
+    async def _backups(self, filters: str) -> dict[ServerId, BackupPoint]:
+        found: list[tuple[ServerId, BackupPoint]] = []
+        for number in range(MAX_PAGES):
+            path = (
+                f"{surroundings.BACKUPS_PATH}?status=available{filters}"
+                f"&limit={surroundings.BACKUPS}&offset={number * surroundings.BACKUPS}"
+            )
+            call = _Call("backup", "reading backups", Purpose.LOOKUP, path, service="cbr")
+            page = await self._ask(call, surroundings.backups, tries=FEW_TRIES)
+            again = bool(page) and page == found[-len(page) :]
+            found += page
+            if again or len(page) < surroundings.BACKUPS:
+                break
+        return surroundings.latest(found)
 
     def calls(self) -> Mapping[str, int]:
         """Return how many requests were sent so far, by kind."""
@@ -326,7 +415,7 @@ class EcsCloud:
             job = await self._ask(call, _job_or_none)
         return job if len(servers) <= BATCH else None
 
-    async def _ask(self, call: _Call, read: Callable[[bytes], T]) -> T:
+    async def _ask(self, call: _Call, read: Callable[[bytes], T], *, tries: int = TRIES) -> T:
         """Make a call that is safe to repeat, until it is answered or the tries are spent.
 
         Raises:
@@ -353,19 +442,22 @@ class EcsCloud:
             self._pacer.succeeded(call.kind)
             return answer
 
-        return await self._patiently(once, known=call.purpose is Purpose.SWITCH)
+        return await self._patiently(once, known=call.purpose is Purpose.SWITCH, tries=tries)
 
-    async def _patiently(self, once: Callable[[], Awaitable[T]], *, known: bool = False) -> T:
-        """Repeat *once* while it is `Unavailable`, up to `TRIES` and `TRY_FOR_S`.
+    async def _patiently(
+        self, once: Callable[[], Awaitable[T]], *, known: bool = False, tries: int = TRIES
+    ) -> T:
+        """Repeat *once* while it is `Unavailable`, up to *tries* and `TRY_FOR_S`.
 
         Args:
             once: What to do.
             known: An unknown outcome is raised; otherwise it is repeated as well, as reads may be. A stop
                 that nobody answered may still land, and whoever asked for it has to know.
+            tries: At most.
         """
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + TRY_FOR_S
-        for attempt in range(TRIES):
+        for attempt in range(tries):
             try:
                 return await once()
             except Unavailable as error:
@@ -383,7 +475,7 @@ class EcsCloud:
             pause = self._rng.uniform(0.0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**attempt))
             if failure.retry_after_s is not None:
                 pause += failure.retry_after_s  # never sooner than asked, and not all of us at once
-            if attempt + 1 == TRIES or loop.time() + pause > give_up_at:
+            if attempt + 1 == tries or loop.time() + pause > give_up_at:
                 raise failure
             await asyncio.sleep(pause)
         raise AssertionError("the loop ends by return or raise")
@@ -445,6 +537,10 @@ class EcsCloud:
         else:
             self._pacer.succeeded(call.kind)
         return error
+
+
+def _groups_page(start: int) -> str:
+    return f"{surroundings.GROUPS_PATH}?limit={surroundings.PAGE}&start_number={start}"
 
 
 def _refused_login(call: _Call, response: Response) -> CloudUnusable:

@@ -15,9 +15,15 @@ from urllib.parse import urlsplit
 
 from fleet.errors import CloudUnusable
 
-Service = Literal["ecs", "ims"]
+Service = Literal["ecs", "ims", "evs", "as", "cbr"]
 
-CATALOG_TYPES: dict[Service, tuple[str, ...]] = {"ecs": ("ecs",), "ims": ("image", "ims", "imsv2")}
+CATALOG_TYPES: dict[Service, tuple[str, ...]] = {
+    "ecs": ("ecs",),
+    "ims": ("image", "ims", "imsv2"),
+    "evs": ("evs", "volumev3", "volumev2"),
+    "as": ("as",),
+    "cbr": ("cbr",),
+}
 """Types in the catalog. ``compute`` is the same host as a rule, but nobody promises it."""
 
 IAM_PREFIXES = ("iam-pub.", "iam.")

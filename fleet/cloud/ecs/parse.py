@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from fleet.core import claimtag
 from fleet.core.model import Disk, Image, Job, JobId, JobStatus, KeyPair, Server, ServerId
 from fleet.secrets import redact
 
@@ -187,7 +188,8 @@ def _server(raw: _RawServer) -> Server:
         addresses=fixed,
         public_addresses=floating,
         vpcs=_unique([*([vpc] if vpc else []), *networks]),
-        tags=tags,
+        tags={key: value for key, value in tags.items() if not key.startswith(claimtag.PREFIX)},
+        claims={key: value for key, value in tags.items() if key.startswith(claimtag.PREFIX)},
         security_groups=_unique(
             _string(group.get("name")) or _string(group.get("id")) for group in _mappings(raw.security_groups)
         ),

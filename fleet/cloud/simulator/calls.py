@@ -211,26 +211,6 @@ def limits(backend: Backend, call: Call, now: float) -> Answer:  # noqa: ARG001 
     return Answer(200, {"absolute": absolute})
 
 
-def instance_actions(backend: Backend, call: Call, now: float) -> Answer:  # noqa: ARG001 - as above
-    """``GET /v2.1/{project}/servers/{server}/os-instance-actions``: Nova's log."""
-    world = backend.world
-    body = render.actions_body(_server(backend, call), world.estate.project, world.calendar)
-    return Answer(200, {"instanceActions": body})
-
-
-def instance_action(backend: Backend, call: Call, now: float) -> Answer:  # noqa: ARG001 - as above
-    """``GET …/os-instance-actions/{request}``: one line of it, with its events."""
-    world = backend.world
-    server = _server(backend, call)
-    listed = render.actions_body(server, world.estate.project, world.calendar)
-    for action, body in zip(reversed(server.actions), listed, strict=True):
-        if action["request_id"] == call.names["request"]:
-            return Answer(
-                200, {"instanceAction": {**body, "events": render.action_events(action, world.calendar)}}
-            )
-    raise Refused("", f"Action {call.names['request']} could not be found.", status=404, form="nova")
-
-
 # the rest
 
 
@@ -313,10 +293,6 @@ READING: Final = (
     Route("GET", "/v1/{project}/cloudservers/{server}/block_device", "block-device", block_devices),
     Route("GET", "/v1/{project}/cloudservers/{server}/tags", "tags", server_tags),
     Route("GET", "/v1/{project}/jobs/{job}", "job", show_job),
-    Route("GET", "/v2.1/{project}/servers/{server}/os-instance-actions", "actions", instance_actions),
-    Route(
-        "GET", "/v2.1/{project}/servers/{server}/os-instance-actions/{request}", "actions", instance_action
-    ),
     Route("GET", "/v2.1/{project}/os-keypairs", "key-pair", list_key_pairs, "ecs:serverKeypairs:list"),
     Route("GET", "/v2.1/{project}/os-keypairs/{name}", "key-pair", show_key_pair, "ecs:serverKeypairs:get"),
     Route("GET", "/v2/images/{image}", "image", show_image, "ims:images:get"),

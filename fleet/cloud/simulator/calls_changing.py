@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Final, Literal
 
 import msgspec
 
@@ -59,53 +60,64 @@ def install(backend: Backend, call: Call, now: float) -> Answer:
     return Answer(200, {"job_id": job.id}, accepted=True, job=job.id)
 
 
-class _StopType(msgspec.Struct):
-    type: str = ""
+class _Tag(msgspec.Struct):
+    key: str
+    value: str = ""
 
 
-class _NovaAction(msgspec.Struct):
-    """Nova's actions on one server: the key says which."""
-
-    stop: _StopType | msgspec.UnsetType | None = msgspec.field(default=msgspec.UNSET, name="os-stop")
-    start: _StopType | msgspec.UnsetType | None = msgspec.field(default=msgspec.UNSET, name="os-start")
-    lock: _StopType | msgspec.UnsetType | None = msgspec.UNSET
-    unlock: _StopType | msgspec.UnsetType | None = msgspec.UNSET
+class _Tags(msgspec.Struct):
+    action: Literal["create", "delete"]
+    tags: list[_Tag]
 
 
-_NOVA_ACTION: Final = msgspec.json.Decoder(_NovaAction)
+_TAGS: Final = msgspec.json.Decoder(_Tags)
+MAX_TAGS: Final = 10
+"""Of a user's own on one server; the platform's do not count."""
 
 
-def nova_act(backend: Backend, call: Call, now: float) -> Answer:
-    """``POST /v2.1/{project}/servers/{server}/action``: one server, no job, an empty answer."""
+def retag(backend: Backend, call: Call, now: float) -> Answer:
+    """``POST /v1/{project}/cloudservers/{server}/tags/action``: set tags, or take them off.
+
+    A tag overwrites one of the same key, and is taken off by its key alone. Works whatever else is being
+    done to the server.
+    """
     world = backend.world
     server = world.find(call.names["server"])
     if server is None:
-        message = f"Instance {call.names['server']} could not be found."
-        raise Refused("", message, status=404, form="nova")
+        raise Refused("Ecs.0114")
     try:
-        body = _NOVA_ACTION.decode(call.body)
+        body = _TAGS.decode(call.body)
     except msgspec.DecodeError as error:
-        raise Refused("", f"Malformed request body. {error}", status=400, form="nova") from None
-    asked = [kind for kind in ("stop", "start", "lock", "unlock") if getattr(body, kind) is not msgspec.UNSET]
-    if len(asked) != 1:
-        raise Refused("", "There is no such action.", status=400, form="nova")
-    kind = asked[0]
-    if kind in {"lock", "unlock"}:
-        world.lock(server, now, locked=kind == "lock")
-    else:
-        hard = isinstance(body.stop, _StopType) and body.stop.type == "HARD"
-        why = guards.unfit_for(kind, server, hard=hard)
-        if why:
-            message = f"Cannot '{kind}' instance {server.id} while it is in this state. {why.message}"
-            raise Refused("", message, status=409, form="nova")
-        twist = backend.book.twist(kind, (server.id, server.name), now)
-        power.begin(world, kind, server, now, hard=hard, twist=twist)
-    request = {"x-compute-request-id": f"req-{world.new_uuid()}"}
-    return Answer(202, b"", headers=request, accepted=True)
+        raise Refused("Ecs.0005", f"Invalid request body. {error}") from None
+    tags = dict(tag.partition("=")[::2] for tag in server.tags)
+    for tag in body.tags:
+        if body.action == "delete":
+            tags.pop(tag.key, None)
+            continue
+        # The strictest of the regions (OTC): elsewhere values may have dots, and both may be Chinese.
+        if not (_TAG_KEY.fullmatch(tag.key) and _TAG_VALUE.fullmatch(tag.value)):
+            raise Refused("Ecs.0089", f"The tag {tag.key!r} is invalid.")
+        tags[tag.key] = tag.value
+    if body.action == "create" and sum(not key.startswith("_") for key in tags) > MAX_TAGS:
+        raise Refused("Ecs.0905")
+    shown = [f"{key}={value}" if value else key for key, value in tags.items()]
+    world.retag(server, shown, now)
+    return Answer(204, b"", accepted=True)
+
+
+_TAG_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
+_TAG_VALUE: Final = re.compile(r"[A-Za-z0-9_-]{0,43}", re.ASCII)
 
 
 CHANGING: Final = (
     Route("POST", "/v1/{project}/cloudservers/action", "other", act),
+    Route(
+        "POST",
+        "/v1/{project}/cloudservers/{server}/tags/action",
+        "tag",
+        retag,
+        "ecs:cloudServers:batchSetServerTags",
+    ),
     Route(
         "POST",
         "/v1/{project}/cloudservers/{server}/reinstallos",
@@ -134,5 +146,4 @@ CHANGING: Final = (
         install,
         "ecs:cloudServers:changeOS",
     ),
-    Route("POST", "/v2.1/{project}/servers/{server}/action", "other", nova_act),
 )

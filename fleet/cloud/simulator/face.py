@@ -29,7 +29,7 @@ Fate = Literal["answer", "lost_after", "cut_before", "late", "refused"]
 MAX_BODY: Final = 12 * 1024 * 1024
 """Bytes; the gateway's limit (ECS API reference, section 8.2)."""
 
-_MUTATING: Final = frozenset({"stop", "start", "reboot", "reinstall", "lock", "unlock"})
+_MUTATING: Final = frozenset({"stop", "start", "reboot", "reinstall", "lock", "unlock", "tag"})
 _BURST_CODES: Final = {
     429: "APIGW.0308",
     500: "Common.0001",
@@ -218,10 +218,16 @@ class Face:
             for server in list(self.world.servers.values()):
                 named = matches(order.when.server, (server.id, server.name))
                 if named and (servers is None or server.id in servers):
-                    self._meddle(order.kind, server, now)
+                    self._meddle(order, server, now)
 
-    def _meddle(self, kind: str, server: Server, now: float) -> None:
-        if kind == "server-disappears":
+    def _meddle(self, order: Fault, server: Server, now: float) -> None:
+        kind = order.kind
+        if kind == "tagged-by-other":
+            self.world.retag(server, [*server.tags, order.text], now)
+        elif kind == "untagged-by-other":
+            kept = [tag for tag in server.tags if not tag.startswith(order.text)]
+            self.world.retag(server, kept, now)
+        elif kind == "server-disappears":
             self.world.remove(server, now)
         elif kind == "locked-by-other":
             self.world.lock(server, now, locked=True)
@@ -258,6 +264,7 @@ class Face:
                     "operation": server.operation.kind if server.operation else None,
                     "system_disk": server.system_disk.id if server.system_disk else None,
                     "locked": server.locked,
+                    "tags": server.tags,
                 }
                 for server in self.world.listed()
             ],

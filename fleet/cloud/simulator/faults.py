@@ -31,7 +31,7 @@ EffectFault = Literal[
 ]  # fmt: skip
 WorldFault = Literal[
     "token-expiry", "key-pair-deleted", "server-disappears", "locked-by-other", "started-by-other",
-    "stopped-by-other",
+    "stopped-by-other", "tagged-by-other", "untagged-by-other",
 ]  # fmt: skip
 FaultKind = Literal[CallFault, EffectFault, WorldFault]
 
@@ -41,7 +41,8 @@ WORLD_FAULTS: Final[frozenset[str]] = frozenset(get_args(WorldFault))
 
 CallKind = Literal[
     "any", "token", "projects", "list", "show", "block-device", "tags", "limits", "stop", "start", "reboot",
-    "reinstall", "job", "image", "key-pair", "volume", "actions", "traces", "lock", "unlock", "other",
+    "reinstall", "job", "image", "key-pair", "volume", "actions", "traces", "lock", "unlock", "tag",
+    "scaling", "backup", "other",
 ]  # fmt: skip
 
 _USUAL_CALL: Final[dict[str, tuple[CallKind, ...]]] = {
@@ -96,7 +97,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         leaves: What a server shows after a failed reinstall.
         done: Of ``job-stuck``: the server gets done, and only the job never ends.
         key_pair: Name of the key pair that is deleted; empty: all of them.
-        text: The job's reason, or the body of ``html`` and ``garbage``.
+        text: The job's reason, or the body of ``html`` and ``garbage``; of ``tagged-by-other`` the tag
+            (``key=value``), of ``untagged-by-other`` how the keys begin that are taken off.
     """
 
     kind: FaultKind

@@ -19,7 +19,16 @@ from fleet.cloud.simulator import defaults
 from fleet.cloud.simulator.calendar import Calendar
 from fleet.cloud.simulator.faults import Fault
 from fleet.cloud.simulator.settings import Behaviour, Durations, Positive
-from fleet.cloud.simulator.things import DEFAULT_USER, ImageRecord, KeyPairRecord, Project, ServerSpec, User
+from fleet.cloud.simulator.things import (
+    DEFAULT_USER,
+    BackupRecord,
+    ImageRecord,
+    KeyPairRecord,
+    Project,
+    ScalingGroupRecord,
+    ServerSpec,
+    User,
+)
 from fleet.cloud.simulator.world import Estate, World
 from fleet.errors import PlanError, Problem
 
@@ -108,6 +117,8 @@ class FleetFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ImageRecord(name=defaults.PLAIN_IMAGE_NAME, id=defaults.PLAIN_IMAGE_ID, cloud_init=False),
     )
     servers: tuple[Group, ...] = _DEMO
+    scaling_groups: tuple[ScalingGroupRecord, ...] = ()
+    backups: tuple[BackupRecord, ...] = ()
     faults: tuple[Fault, ...] = ()
 
 
@@ -264,7 +275,14 @@ def build_world(fleet: FleetFile, *, calendar: Calendar | None = None) -> World:
         rate_limit=fleet.rate_limit or fleet.behaviour.rate_limit,
     )
     pairs = tuple(KeyPairRecord(name=pair.name, user_id=owners[pair.owner]) for pair in fleet.key_pairs)
-    estate = Estate(project=fleet.project, users=fleet.users, images=fleet.images, key_pairs=pairs)
+    estate = Estate(
+        project=fleet.project,
+        users=fleet.users,
+        images=fleet.images,
+        key_pairs=pairs,
+        scaling_groups=fleet.scaling_groups,
+        backups=fleet.backups,
+    )
     return World(
         server_specs(fleet),
         estate=estate,

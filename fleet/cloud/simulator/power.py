@@ -74,13 +74,14 @@ def begin(
     hard: bool = False,
     job: Job | None = None,
     twist: Twist = NO_TWIST,
+    request_id: str = "",
 ) -> None:
     """Begin to stop, start or reboot one server, whatever is being done to it: guards come before."""
     operation = Operation(kind, [job] if job else [], hard=hard, begun=True)
     if kind == "stop" and server.operation and server.operation.kind == "stop":
         # A hard stop takes over from a soft one that hangs; both jobs end with it.
         operation.jobs = [*server.operation.jobs, *operation.jobs]
-    log_action(world, server, kind, "", now)
+    log_action(world, server, kind, request_id, now)
     if twist.vanishes_after_s is not None and job:
         job.vanished_at = now + twist.vanishes_after_s
     if kind == "stop":

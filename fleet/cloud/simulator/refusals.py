@@ -37,6 +37,8 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "Ecs.0605": (400, "The ECS is locked."),
     "Ecs.0614": (404, "The ECS does not exist."),
     "Ecs.0615": (500, "Internal error."),
+    "Ecs.0089": (400, "The tag is invalid."),
+    "Ecs.0905": (400, "The number of tags of the ECS exceeds the limit 10."),
     "Ecs.1002": (400, "OpenStack timed out."),
     "Common.0001": (500, "System error."),
     "Common.0002": (400, "The request body is empty."),

@@ -91,6 +91,40 @@ class KeyPairRecord(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str = "49:ef:73:2b:9b:7f:2e:0c:58:d3:e3:42:8e:28:04:3b"
 
 
+class ScalingGroupRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An auto-scaling group.
+
+    Attributes:
+        servers: Names (globs) of its members.
+        status: INSERVICE or PAUSED: a paused one removes nobody.
+        made_them: It created its members itself.
+    """
+
+    name: str
+    servers: tuple[str, ...]
+    status: str = "INSERVICE"
+    made_them: bool = True
+
+    @property
+    def id(self) -> str:
+        """Made from the name."""
+        return str(uuid5(NAMESPACE_DNS, f"scaling-group/{self.name}"))
+
+
+class BackupRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A backup that servers have.
+
+    Attributes:
+        servers: Names (globs) of the servers; each has one of its own.
+        age_s: How old it is when the world begins.
+        status: ``available``, or ``protecting``, ``error`` …
+    """
+
+    servers: tuple[str, ...]
+    age_s: float = 3600.0
+    status: str = "available"
+
+
 class User(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A user of the cloud.
 

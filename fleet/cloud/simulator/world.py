@@ -24,11 +24,13 @@ from fleet.cloud.simulator.ledger import EffectEntry, Ledger
 from fleet.cloud.simulator.settings import Behaviour, Durations, Spread, draw, uniform
 from fleet.cloud.simulator.things import (
     DEFAULT_USER,
+    BackupRecord,
     ImageRecord,
     Job,
     KeyPairRecord,
     Operation,
     Project,
+    ScalingGroupRecord,
     Server,
     ServerSpec,
     Show,
@@ -56,6 +58,8 @@ class Estate(msgspec.Struct, frozen=True, kw_only=True):
         ImageRecord(name=defaults.PLAIN_IMAGE_NAME, id=defaults.PLAIN_IMAGE_ID, cloud_init=False),
     )
     key_pairs: tuple[KeyPairRecord, ...] = (KeyPairRecord(name=defaults.KEY_PAIR, user_id=defaults.USER_ID),)
+    scaling_groups: tuple[ScalingGroupRecord, ...] = ()
+    backups: tuple[BackupRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,6 +435,12 @@ class World:
         self.servers.pop(server.id, None)
         self.temporaries.pop(server.id, None)
         self.version += 1
+
+    def retag(self, server: Server, tags: list[str], now: float) -> None:
+        """Give a server other tags."""
+        if tags != server.tags:
+            self.change(server, now, tags=tags)
+            self.version += 1  # lists are looked for by tags
 
     def lock(self, server: Server, now: float, *, locked: bool) -> None:
         """Lock or unlock a server, as its owner may at any time."""

@@ -1,0 +1,1 @@
+"""OpenStack: Keystone v3, Nova, Glance. `client` speaks, `installations` tells what is installed."""

@@ -1,0 +1,320 @@
+"""`NovaCloud`: an OpenStack cloud as `fleet.cloud.api.Cloud`.
+
+What differs from an ECS cloud, and what is made of it:
+
+- *Jobs*: Nova has none. The job of a rebuild is its line in the server's action log, by request id.
+- *System disks*: none has an id that a rebuild changes; see `fleet.cloud.openstack.installations`.
+- *Batches*: none. Stops and starts are one call per server, several at a time.
+- *Hard stop*: there is none. ``os-stop`` asks the guest, and the hypervisor cuts the power after the image's
+  ``os_shutdown_timeout``, else Nova's ``shutdown_timeout`` (60 s unless configured otherwise), so each soft
+  stop ends by force. A forced one is the same call again, which Nova refuses while the first one is at work.
+  What an administrator could do besides (``os-resetState``, then a stop) hides what is really going on; it is
+  left to people.
+- *Locks* bind everybody but administrators: with an administrator's login it is `fleet` alone that heeds
+  them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from fleet.clock import Clock, cancel_all
+from fleet.cloud.api import Accepted, ReinstallOrder
+from fleet.cloud.openstack import classify, orders, parse
+from fleet.cloud.openstack.classify import Purpose
+from fleet.cloud.openstack.installations import Installations, job_id, parts_of
+from fleet.cloud.openstack.parse import Action, Raw
+from fleet.cloud.openstack.session import REIMAGES_VOLUMES, Call, Session
+from fleet.core.model import Identity, Image, Job, JobId, JobStatus, KeyPair, Server, ServerId
+from fleet.errors import CloudUnusable, NotFound, OutcomeUnknown, Rejected, Unavailable
+
+T = TypeVar("T")
+
+PAGE_SIZE = 1000
+"""Nova's usual limit (``max_limit``); a cloud that gives fewer is read on to the end."""
+
+MAX_PAGES = 1000
+LIST_TIMEOUT_S = 60.0
+
+FEW = 2
+"""So many servers are always read one by one."""
+
+AT_ONCE = 8
+"""Calls about single servers that may be under way together."""
+
+FRESH_S = 5.0
+"""How old a look may be whose image and metadata a rebuild repeats. The last look is made right before."""
+
+
+class NovaCloud:
+    """The servers of one project.
+
+    Args:
+        session: Makes calls.
+        clock: For the mark's date.
+        rng: For the mark.
+        page_size: Servers asked for per page.
+    """
+
+    def __init__(
+        self, session: Session, *, clock: Clock, rng: random.Random, page_size: int = PAGE_SIZE
+    ) -> None:
+        self._session = session
+        self._clock = clock
+        self._rng = rng
+        self._page_size = page_size
+        self._pages = 1
+        self._installations = Installations(self._log, self._line)
+        self._latest: dict[ServerId, tuple[float, Raw]] = {}
+
+    async def whoami(self) -> Identity:
+        """Log in if need be, and say as whom."""
+        return await self._session.identity()
+
+    async def servers(self, only: AbstractSet[ServerId] | None = None) -> list[Server]:
+        """Return every server of the project, or *only* some; see `fleet.cloud.api.Cloud.servers`.
+
+        Each server whose state was not seen before costs a call for its log besides.
+        """
+        if only is not None and len(only) <= max(FEW, self._pages):
+            return await self._one_by_one(only)
+        found = await self._all_pages()
+        wanted = [raw for raw in found.values() if only is None or raw.server.id in only]
+        # Of a server that Nova cannot reach just now only a read of its own says that it is there.
+        clear = [raw for raw in wanted if not raw.in_doubt]
+        made = await _several(self._installations.complete(raw) for raw in clear)
+        by_id = {server.id: server for server in made}
+        if only is None:
+            by_id |= {raw.server.id: raw.server for raw in wanted if raw.in_doubt}
+        return [by_id[raw.server.id] for raw in wanted if raw.server.id in by_id]
+
+    async def server(self, server: ServerId) -> Server:
+        """Return one server, read now. Raises NotFound."""
+        return await self._installations.complete(await self._raw(server))
+
+    async def stop(self, servers: Sequence[ServerId], *, force: bool) -> None:
+        """Ask for servers to be stopped, one call each; *force* changes nothing, see this module's head."""
+        del force
+        await self._switch("stop", servers, orders.STOP)
+
+    async def start(self, servers: Sequence[ServerId]) -> None:
+        """Ask for servers to be started; as `stop`."""
+        await self._switch("start", servers, orders.START)
+
+    async def reinstall(self, order: ReinstallOrder, *, send_by: float, timeout_s: float) -> Accepted:
+        """Rebuild one server; see `fleet.cloud.api.Cloud.reinstall`.
+
+        When this is cancelled the outcome is unknown.
+        """
+        what = f"rebuild of server {order.server}"
+        image, metadata = await self._before(order, what)
+        mark = f"{self._clock.now():%Y-%m-%dT%H:%M:%SZ} {self._rng.getrandbits(32):08x}"
+        body = orders.rebuild(order, image=image, metadata=metadata, mark=mark)
+        call = Call(
+            "reinstall",
+            what,
+            f"/servers/{_segment(order.server)}/action",
+            Purpose.WIPE,
+            method="POST",
+            body=parse.as_json(body),
+            timeout_s=timeout_s,
+            send_by=send_by,
+        )
+        response = await self._session.once(call)
+        request = classify.request_id(response) or ""
+        if response.status != 202 or not parse.REQUEST_ID.fullmatch(request):
+            # Taken, most likely; but without its id the log has to tell.
+            raise OutcomeUnknown(
+                f"{what}: HTTP {response.status} without the id of an action",
+                status=response.status,
+                request_id=request or None,
+            )
+        return Accepted(job=job_id(order.server, request), request_id=request)
+
+    async def job(self, job: JobId) -> Job:
+        """Return a rebuild's job: its line in the log. Raises NotFound when the log has none."""
+        server, request = parts_of(job)
+        line = await self._line(server, request)
+        status = JobStatus.RUNNING
+        reason = ""
+        if line.failed:
+            status, reason = JobStatus.FAIL, line.reason or await self._fault(server)
+        elif line.ended:
+            status = JobStatus.SUCCESS
+        elif (fault := await self._died(server)) is not None:
+            status, reason = JobStatus.FAIL, fault
+        return Job(id=job, status=status, servers={server: status}, reason=reason)
+
+    async def image(self, image: str) -> Image:
+        """Return an image. Raises NotFound."""
+        call = Call("image", f"reading image {image}", f"/images/{_segment(image)}", service="image")
+        return await self._session.ask(call, lambda body: parse.image(body, image))
+
+    async def key_pair(self, name: str) -> KeyPair:
+        """Return one of our own key pairs. Raises NotFound for another user's as well."""
+        call = Call("key-pair", f"reading key pair {name}", f"/os-keypairs/{_segment(name)}")
+        return await self._session.ask(call, lambda body: parse.key_pair(body, name))
+
+    def calls(self) -> Mapping[str, int]:
+        """Return how many requests were sent so far, by kind."""
+        return self._session.calls()
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._session.close()
+
+    # -- reading --------------------------------------------------------------------------------------
+
+    async def _raw(self, server: ServerId) -> Raw:
+        call = Call("show", f"reading server {server}", f"/servers/{_segment(server)}")
+        raw = await self._session.ask(call, lambda body: parse.server(body, server))
+        if raw.in_doubt:
+            raise Unavailable(f"reading server {server}: Nova does not reach its cell just now")
+        self._latest[server] = (asyncio.get_running_loop().time(), raw)
+        return raw
+
+    async def _one_by_one(self, servers: AbstractSet[ServerId]) -> list[Server]:
+        async def read(server: ServerId) -> Server | None:
+            with contextlib.suppress(NotFound):
+                return await self.server(server)
+            return None
+
+        found = await _several(read(server) for server in sorted(servers))
+        return [server for server in found if server is not None]
+
+    async def _all_pages(self) -> dict[ServerId, Raw]:
+        """Read all pages; each begins behind the last server of the one before, so none is skipped."""
+        found: dict[ServerId, Raw] = {}
+        marker = ""
+        for number in range(1, MAX_PAGES + 1):
+            behind = f"&marker={_segment(marker)}" if marker else ""
+            call = Call(
+                "list",
+                f"listing servers, page {number}",
+                f"/servers/detail?limit={self._page_size}{behind}",
+                timeout_s=LIST_TIMEOUT_S,
+            )
+            try:
+                servers, more = await self._session.ask(call, parse.page)
+            except Rejected:
+                if not marker:
+                    raise
+                # The server that the page would begin behind is gone. Once more from the beginning.
+                marker = ""
+                continue
+            fresh = [raw for raw in servers if raw.server.id not in found]
+            found.update((raw.server.id, raw) for raw in servers)
+            self._pages = number
+            if not servers or not more or (marker and not fresh):
+                break
+            marker = servers[-1].server.id
+        return found
+
+    async def _log(self, server: ServerId) -> list[Action]:
+        call = Call(
+            "actions",
+            f"reading the log of server {server}",
+            f"/servers/{_segment(server)}/os-instance-actions",
+        )
+        return await self._session.ask(call, parse.actions)
+
+    async def _line(self, server: ServerId, request: str) -> Action:
+        call = Call(
+            "job",
+            f"reading action {request} of server {server}",
+            f"/servers/{_segment(server)}/os-instance-actions/{_segment(request)}",
+        )
+        return await self._session.ask(call, lambda body: parse.action(body, request))
+
+    async def _fault(self, server: ServerId) -> str:
+        """Return what the server itself says of a failure; Nova tells its reasons to administrators only."""
+        with contextlib.suppress(NotFound, Unavailable):
+            return (await self._raw(server)).server.fault
+        return ""
+
+    async def _died(self, server: ServerId) -> str | None:
+        """Tell whether a rebuild without an end has none because its host died; in whose words.
+
+        A compute service that starts again puts such a server into ERROR and leaves the line as it is.
+        """
+        with contextlib.suppress(NotFound):
+            seen = (await self._raw(server)).server
+            if seen.status == "ERROR" and seen.task is None:
+                return seen.fault or "its host gave the rebuild up, and the server is in ERROR"
+        return None
+
+    # -- changing -------------------------------------------------------------------------------------
+
+    async def _before(self, order: ReinstallOrder, what: str) -> tuple[str, Mapping[str, str]]:
+        """Return image and metadata for a rebuild, by the look that was made right before.
+
+        Raises:
+            Rejected: Nova would not install anything.
+        """
+        read_at, raw = self._latest.pop(order.server, (float("-inf"), None))
+        if raw is None or asyncio.get_running_loop().time() - read_at > FRESH_S:
+            raw = await self._raw(order.server)
+        image = order.image or raw.server.image
+        if raw.from_volume and await self._session.microversion() < REIMAGES_VOLUMES:
+            raise Rejected(
+                f"{what}: it boots from a volume, which this Nova would leave as it is",
+                hint="microversion 2.93 (OpenStack Zed) rebuilds volumes",
+            )
+        if not image:
+            raise Rejected(
+                f"{what}: it boots from a volume, so Nova knows no image of it",
+                hint="name one with `reinstall: {image: …}`",
+            )
+        return image, raw.metadata
+
+    async def _switch(self, kind: str, servers: Sequence[ServerId], body: dict[str, Any]) -> None:
+        """Stop or start servers, one call each.
+
+        Raises:
+            OutcomeUnknown, CloudUnusable, Unavailable, Rejected: Of those that befell any, the first of this
+                order: it says what whoever asked for all of them has to reckon with.
+        """
+
+        async def one(server: ServerId) -> Exception | None:
+            path = f"/servers/{_segment(server)}/action"
+            what = f"{kind} of server {server}"
+            call = Call(kind, what, path, Purpose.SWITCH, method="POST", body=parse.as_json(body))
+            try:
+                await self._session.ask(call, parse.nothing)
+            except (OutcomeUnknown, CloudUnusable, Unavailable, Rejected) as error:
+                return error
+            return None
+
+        found = await _several(one(server) for server in dict.fromkeys(servers))
+        for worst in (OutcomeUnknown, CloudUnusable, Unavailable, Rejected):
+            for error in found:
+                if isinstance(error, worst):
+                    raise error
+
+
+async def _several(work: Iterable[Awaitable[T]]) -> list[T]:
+    """Do *work*, `AT_ONCE` at a time; return the results in its order. The first error ends it."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def within(each: Awaitable[T]) -> T:
+        async with room:
+            return await each
+
+    tasks = [asyncio.ensure_future(within(each)) for each in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        await cancel_all({task for task in tasks if not task.done()})
+
+
+def _segment(text: str) -> str:
+    """Return *text* as one segment of a path; it may come from a plan, or from a damaged journal."""
+    if text in {"", ".", ".."}:
+        raise CloudUnusable(f"{text!r} is no id", hint="check the ids in the plan")
+    return quote(text, safe="")

@@ -1,0 +1,50 @@
+"""The bodies of the calls that change something (Compute API reference, "Server actions")."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
+
+from fleet.cloud.api import MAX_USER_DATA, ReinstallOrder
+from fleet.cloud.openstack.parse import MARK
+from fleet.errors import Rejected
+
+STOP: dict[str, Any] = {"os-stop": None}
+START: dict[str, Any] = {"os-start": None}
+
+MOST_METADATA = 120
+"""Nova's usual limit of entries is 128 (quota ``metadata_items``): near it we leave no mark."""
+
+
+def rebuild(order: ReinstallOrder, *, image: str, metadata: Mapping[str, str], mark: str) -> dict[str, Any]:
+    """Return the body of the call that wipes.
+
+    Args:
+        order: What to do.
+        image: What is installed; Nova wants it named, also when it is the same again.
+        metadata: The server's present one: a rebuild that names any replaces all of it.
+        mark: Our own entry's value.
+
+    Raises:
+        Rejected: The order cannot be sent as it is. Nothing was sent.
+    """
+    what = f"rebuild of server {order.server}"
+    if order.byol or order.stop_first:
+        raise Rejected(f"{what}: Nova knows neither byol nor a stop of its own")
+    if order.user_data is not None and len(order.user_data) > MAX_USER_DATA:
+        raise Rejected(
+            f"{what}: user data of {len(order.user_data)} bytes; at most {MAX_USER_DATA} are taken"
+        )
+    body: dict[str, Any] = {"imageRef": image}
+    if order.key_pair is not None:
+        body["key_name"] = order.key_pair
+    if order.admin_password is not None:
+        body["adminPass"] = order.admin_password
+    if order.user_data is not None:  # left out, Nova keeps what the server has
+        body["user_data"] = b64encode(order.user_data).decode()
+    if order.preserve_ephemeral:
+        body["preserve_ephemeral"] = True
+    if len(metadata) < MOST_METADATA:
+        body["metadata"] = {**metadata, MARK: mark}
+    return {"rebuild": body}

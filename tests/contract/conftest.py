@@ -1,0 +1,105 @@
+"""The clouds that the contract suite runs on: both faces of the built-in one, and a real Nova if there is
+one.
+
+``FLEET_CONTRACT=nova`` and an openrc in the environment: the real one alone (`make contract-nova`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+from contract.lab import Lab, Lossy
+
+from fleet.clock import SystemClock
+from fleet.cloud.ecs.auth import Password, PasswordLogin
+from fleet.cloud.ecs.client import EcsCloud
+from fleet.cloud.ecs.endpoints import Endpoints
+from fleet.cloud.ecs.pacer import Pacer
+from fleet.cloud.ecs.transport import AiohttpTransport
+from fleet.cloud.http import Request
+from fleet.cloud.openstack.provider import KeystonePassword, assemble
+from fleet.cloud.simulator import defaults
+from fleet.cloud.simulator.face import Face
+from fleet.cloud.simulator.fleetfile import FleetFile, Group
+from fleet.cloud.simulator.server import SimulatorServer
+from fleet.core.model import ServerId
+from fleet.core.settings import CloudSettings
+
+REAL = os.environ.get("FLEET_CONTRACT", "")
+CLOUDS = [REAL] if REAL else ["ecs", "openstack"]
+
+FLEET = FleetFile(
+    servers=(
+        Group(name="web-{}", count=4, tags={"role": "web"}, subnet="10.20.1.0/24", data_disks=1),
+        Group(name="locked", locked=1),
+    ),
+    speed=100.0,
+    seed=7,
+)
+
+
+class SimulatorJudge:
+    """The simulator's own record."""
+
+    def __init__(self, face: Face) -> None:
+        self._face = face
+
+    async def reinstalls(self, server: ServerId) -> int:
+        return self._face.world.reinstalls().get(server, 0)
+
+
+def _is_ecs_wipe(request: Request) -> bool:
+    return request.url.endswith(("/reinstallos", "/changeos"))
+
+
+def is_nova_wipe(request: Request) -> bool:
+    return request.url.endswith("/action") and (request.body or b"").startswith(b'{"rebuild"')
+
+
+@pytest.fixture(params=CLOUDS)
+async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
+    """One cloud, fresh where it is simulated."""
+    if request.param == "nova":
+        from contract.real_nova import real_nova  # noqa: PLC0415 - only where there is one
+
+        async with real_nova() as found:
+            yield found
+        return
+    server = SimulatorServer(FLEET)
+    url = await server.start("127.0.0.1", 0)
+    clock = SystemClock()
+    transport = AiohttpTransport(clock, environ={})
+    known = {
+        "url": url,
+        "user": defaults.USER_NAME,
+        "password": defaults.USER_PASSWORD,
+        "domain_name": defaults.DOMAIN_NAME,
+        "project_name": defaults.PROJECT_NAME,
+    }
+    rng = random.Random(1)
+    if request.param == "ecs":
+        wire = Lossy(transport, _is_ecs_wipe)
+        login = PasswordLogin(Password(**known), wire, clock)
+        cloud = EcsCloud(wire, login, Pacer(500.0), Endpoints(url), clock=clock, rng=rng)
+    else:
+        wire = Lossy(transport, is_nova_wipe)
+        login = PasswordLogin(KeystonePassword(**known), wire, clock)
+        settings = CloudSettings(provider="openstack", requests_per_second=500.0)
+        cloud = assemble(wire, login, settings, clock, None, rng)
+    world = server.face.world
+    try:
+        yield Lab(
+            cloud=cloud,
+            wire=wire,
+            judge=SimulatorJudge(server.face),
+            servers=[ServerId(world.named(f"web-{number}").id) for number in range(1, 5)],
+            key_pair=defaults.KEY_PAIR,
+            image=defaults.IMAGE_ID,
+            boottime=clock.boottime,
+        )
+    finally:
+        await cloud.close()
+        await server.close()
