@@ -18,6 +18,7 @@ from fleet.core.events import (
     Failed,
     PutBack,
     StartRequested,
+    UndoFailed,
 )
 from fleet.core.state import START, Phase, ServerState
 from fleet.errors import Busy, CloudError, NotFound, OutcomeUnknown, Unavailable
@@ -37,12 +38,12 @@ async def drain(server: ServerState, ctx: Context) -> None:
     """Do what the plan wants done before the server is touched; a failure leaves it untouched."""
     for number, pair in enumerate(ctx.target(server).hooks.around_server, start=1):
         debt = str(number)
-        if server.owed.get(debt):
+        if server.owed.get(debt) and server.debts[debt].undo == pair.undo:
             continue
         if debt in server.owed and (why := await _undo(server, ctx, debt)) is not None:
-            # A process died in the middle of it. How far it came nobody knows, so it is undone first.
+            # A process died in the middle of it: how far it came nobody knows. Or the plan was edited since.
             return ctx.fail(server, f"what was begun cannot be undone: {why}", untouched=True)
-        ctx.record(DebtOwed(server=server.id, debt=debt))
+        ctx.record(DebtOwed(server=server.id, debt=debt, undo=pair.undo, timeout_s=pair.timeout_s))
         ran = await ctx.hook(server, "do", pair.do, pair.timeout_s, debt=debt)
         if ran.why is not None:
             if not ran.begun or ran.code == NOTHING_DONE:
@@ -86,6 +87,7 @@ async def pay(server: ServerState, ctx: Context) -> str | None:
         except CloudError as error:
             why = f"not started again: {error.message}"
         if why is not None:
+            ctx.record(UndoFailed(server=server.id, debt=START, why=why))
             return why
         ctx.record(DebtPaid(server=server.id, debt=START))
     # One that cannot be undone is no reason to leave the others.
@@ -116,16 +118,14 @@ async def _start(server: ServerState, ctx: Context) -> str | None:
 
 async def _undo(server: ServerState, ctx: Context, debt: str) -> str | None:
     """Undo one debt; a few times, since pools are busy now and then."""
-    pairs = ctx.target(server).hooks.around_server
-    if int(debt) > len(pairs):
-        return f"the plan does not say any more how to undo number {debt} of around_server"
-    pair = pairs[int(debt) - 1]
+    how = server.debts[debt]
     why: str | None = None
     for attempt in range(UNDO_TRIES):
         if attempt:
             await ctx.sleep(UNDO_PAUSE_S)
-        why = (await ctx.hook(server, "undo", pair.undo, pair.timeout_s, debt=debt)).why
+        why = (await ctx.hook(server, "undo", how.undo, how.timeout_s, debt=debt)).why
         if why is None:
             ctx.record(DebtPaid(server=server.id, debt=debt))
             return None
+    ctx.record(UndoFailed(server=server.id, debt=debt, why=why or ""))
     return why

@@ -15,15 +15,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet import history
 from fleet.checks import NetworkChecker
 from fleet.claims import Claim, claim_servers, half_done_of
 from fleet.clock import Clock, cancel_all
 from fleet.cloud.api import Cloud
 from fleet.core.edits import edits
-from fleet.core.events import RunOpened, RunResumed, Skipped
+from fleet.core.events import FreezeOverridden, RunOpened, RunResumed, Skipped
+from fleet.core.forecast import Forecast
 from fleet.core.model import Identity, ServerId
 from fleet.core.settings import Settings
-from fleet.core.state import SETTLED, Run
+from fleet.core.state import SETTLED, Phase, Run
 from fleet.engine import Engine
 from fleet.errors import Exit, FleetError, JournalError, PlanError, Problem
 from fleet.hooks import CommandHooks
@@ -31,9 +33,10 @@ from fleet.inbox import POLL_S, Inbox
 from fleet.journal import Journal, Listener, Recorder, Tail
 from fleet.machine import machine_of
 from fleet.orders import Orders
+from fleet.outlook import Outlook
 from fleet.runs import keep_files, keep_link, make_folder, state_folder
 from fleet.steering import Order, carry_out, in_flight_words
-from fleet.whereami import own_server_ids
+from fleet.whereami import own_server_ids, whoami
 
 _SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.TERMINATED}
 
@@ -181,7 +184,12 @@ def resume_run(
 
 
 async def live(
-    life: Life, *, clock: Clock, listeners: tuple[Listener, ...] = (), patient: bool = False
+    life: Life,
+    *,
+    clock: Clock,
+    listeners: tuple[Listener, ...] = (),
+    patient: bool = False,
+    override_freeze: str | None = None,
 ) -> Exit:
     """Work until nothing is left to do, or until a signal or an order says so.
 
@@ -192,9 +200,16 @@ async def live(
         clock: The wall's time.
         listeners: Hear of every fact.
         patient: Wait for windows and approvals instead of ending.
+        override_freeze: Why frozen days do not count, or None: they do.
     """
     life.recorder.listeners = listeners
-    slots = machine_of(state_folder())
+    state = state_folder()
+    slots = machine_of(state)
+    if override_freeze is not None:
+        life.recorder.record(FreezeOverridden(reason=override_freeze, by=whoami()))
+    verified = frozenset(each.id for each in life.run.servers.values() if each.phase is Phase.VERIFIED)
+    forecast = Forecast(history.read(state, life.run.settings.plan))
+    outlook = Outlook(life.run.settings, clock, forecast, override=override_freeze)
     engine = Engine(
         life.recorder,
         cloud=life.cloud,
@@ -202,6 +217,7 @@ async def live(
         checker=NetworkChecker(life.run.settings.folder),
         order=life.orders,
         own_ids=own_server_ids(),
+        outlook=outlook,
         patient=patient,
         slots=slots,
         hooks=CommandHooks(life.run.settings.folder, life.recorder.journal.path),
@@ -210,8 +226,10 @@ async def live(
     listening = asyncio.create_task(_listen(inbox, engine), name="inbox")
     try:
         with _signals(engine) as seen:
-            code = await engine.work()
+            async with outlook:
+                code = await engine.work()
     finally:
+        history.keep(state, life.run, verified)
         await cancel_all({listening})
         inbox.close()
         slots.close()

@@ -65,6 +65,7 @@ class _Server:
     new_disk: str | None = None
     jobs: list[str] = field(default_factory=list)
     owed: set[Any] = field(default_factory=set)
+    tried: set[Any] = field(default_factory=set)
 
 
 _STEPS: dict[str, tuple[str, ...]] = {
@@ -223,12 +224,16 @@ class _Referee:
             case "PutBack":
                 server.state, server.step = "waiting", ""
             case "DebtOwed":
-                self.judge("P18", server.accepted_in_go == 0, lambda: f"{server.name} drained after its wipe")
+                self.judge("P19", server.accepted_in_go == 0, lambda: f"{server.name} drained after its wipe")
+                self.judge("P19", fact.get("debt") not in server.owed, lambda: f"{server.name} drained twice")
                 server.owed.add(fact.get("debt"))
             case "DebtPaid":
                 known = fact.get("debt") == "start" or fact.get("debt") in server.owed
-                self.judge("P18", known, lambda: f"{server.name}: what was never done is undone")
+                self.judge("P19", known, lambda: f"{server.name}: what was never done is undone")
                 server.owed.discard(fact.get("debt"))
+                server.tried.discard(fact.get("debt"))
+            case "UndoFailed":
+                server.tried.add(fact.get("debt"))
             case "Started":
                 server.step = "started"
             case "ChecksPassed":
@@ -293,6 +298,9 @@ class _Referee:
         self.judge("P6", server.accepted_in_go > 0, lambda: f"{name} verified, and no reinstall accepted")
         changed = server.new_disk is not None and server.new_disk != server.old_disk
         self.judge("P6", changed, lambda: f"{name} verified with its old system disk")
+        self.judge(
+            "P19", server.owed <= server.tried, lambda: f"{name} verified, and nobody has undrained it"
+        )
         server.state = "verified"
 
     def give_up(self, event: str, fact: Fact, server: _Server) -> None:
@@ -300,6 +308,10 @@ class _Referee:
         legal = (IN_FLIGHT,) if event == "Failed" else ("waiting", "failed")
         self.judge("P8", server.state in legal, lambda: f"{event} of {server.name}, which is {server.state}")
         self.judge("P8", bool(fact.get("reason")), lambda: f"{event} of {server.name} without a reason")
+        if event == "Failed" and fact.get("untouched"):
+            # Who cannot be started gets no traffic.
+            tried = server.owed <= server.tried or "start" in server.tried
+            self.judge("P19", tried, lambda: f"{server.name} failed and is left drained")
         server.state, server.open_request = event.lower(), False
         self.everybody = self.everybody or bool(fact.get("everybody"))
 

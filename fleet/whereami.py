@@ -9,6 +9,7 @@ Elsewhere nothing is found, and nothing needs to be.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import ipaddress
 import os
 import re
@@ -202,3 +203,11 @@ def _proxy_host(value: str) -> str | None:
     with contextlib.suppress(ValueError):
         return urlsplit(value if "//" in value else f"//{value}").hostname
     return None
+
+
+def whoami() -> str:
+    """Return the name of the user that we run as, for the journal."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"

@@ -83,6 +83,7 @@ def event_for(kind: type, server: ServerId) -> ev.ServerEvent:
         ev.DebtOwed: {"debt": "1"},
         ev.DebtMade: {"debt": "1"},
         ev.DebtPaid: {"debt": "1"},
+        ev.UndoFailed: {"debt": "1", "why": "busy"},
         ev.GivingUp: {"reason": "not now"},
         ev.PutBack: {"reason": "not now"},
         ev.Claimed: {"key": "fleet-run"},

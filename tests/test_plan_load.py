@@ -115,15 +115,7 @@ def test_full_example(tmp_path, plan):
 
     loaded = plan(FULL)
 
-    assert [problem.path for problem in loaded.unbuilt] == [
-        "cloud.profile",
-        "windows",
-        "freeze",
-        "gates",
-        "defaults.hooks.around_server",
-        "defaults.hooks.on_failure",
-        "notify",
-    ]
+    assert [problem.path for problem in loaded.unbuilt] == ["cloud.profile", "notify"]
     assert all(problem.line and "not built yet" in problem.message for problem in loaded.unbuilt)
     (target,) = loaded.settings.targets
     assert target.rollout == settings.Rollout(
@@ -232,6 +224,38 @@ def test_aliases_are_followed(plan):
     assert made.targets[1].rollout.waves == (3,)
 
 
+def test_windows_freeze_and_gates(plan, tmp_path):
+    program(tmp_path / "gate")
+    (tmp_path / "company.ics").write_text("BEGIN:VCALENDAR\nEND:VCALENDAR\n")
+    made = plan(
+        "key_pair: k\nselect: {ids: x}\n"
+        'windows: [{days: [sat, sun], nth: [1, last], from: "22:00", to: "04:00", timezone: Europe/Berlin},\n'
+        "  {from: 2026-12-05T20:00+01:00, to: 2026-12-06T05:00+01:00}]\n"
+        "freeze: [2026-12-24/2026-12-27, 2026-12-31, {ical: company.ics}, {ical: https://cal/x.ics},\n"
+        "  {command: [./gate]}]\n"
+        "gates: [{http: {url: https://up/ok, status: 204}}, {command: [./gate]},\n"
+        "  {promql: {url: https://prom, query: up, below: 0.02}}]\n"
+    ).settings
+    assert made.windows == (
+        settings.Window(
+            days=("sat", "sun"), nth=(1, -1), start="22:00", end="04:00", timezone="Europe/Berlin"
+        ),
+        settings.Window(start="2026-12-05T20:00:00+01:00", end="2026-12-06T05:00:00+01:00"),
+    )
+    assert [each.dates for each in made.freeze[:2]] == [
+        ("2026-12-24", "2026-12-27"),
+        ("2026-12-31", "2026-12-31"),
+    ]
+    assert [each.ical for each in made.freeze[2:4]] == [str(tmp_path / "company.ics"), "https://cal/x.ics"]
+    assert made.freeze[4].command == (str(tmp_path / "gate"),)
+    assert {each.timezone for each in made.freeze} == {"Europe/Berlin"}, "the first window's"
+    assert made.gates == (
+        settings.HttpGate(url="https://up/ok", status=204),
+        settings.CommandGate(argv=(str(tmp_path / "gate"),)),
+        settings.PromqlGate(url="https://prom", query="up", below=0.02),
+    )
+
+
 def test_needs_says_what_comes_before(plan):
     text = (
         "defaults: {key_pair: k}\n"
@@ -260,7 +284,8 @@ def test_the_concurrency_of_the_plan_bounds_all_targets_together(plan):
         ("cloud: {provider: openstack}", "cloud.provider"),
         ("exclude: {older_than: 90d}", "exclude.older_than"),
         ("exclude: {inventory: web.yaml}", "exclude.inventory"),
-        ("freeze: {ical: https://calendar}", "freeze"),
+        ("notify: [{webhook: {env: X}}]", "notify"),
+        ("freeze: {ical: https://calendar}", None),
         ("windows: []", None),
         ("rollout: {bake: 0s, spread: {}}", None),
     ],
@@ -324,7 +349,7 @@ def test_schema():
             assert null == (
                 name in {"user_data", "user_id"} or (name == "image" and part["title"] == "Reinstall")
             )
-    assert set(schema["$defs"]["Window"]["properties"]) == {"days", "from", "to", "timezone"}
+    assert set(schema["$defs"]["Window"]["properties"]) == {"days", "nth", "from", "to", "timezone"}
     assert {"select", "key_pair", "targets", "rollout"} < set(schema["properties"])
     # Short forms: one value where a list is meant, a bare port, a bare share.
     assert schema["$defs"]["Select"]["properties"]["ids"]["anyOf"][0]["type"] == "string"

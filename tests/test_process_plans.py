@@ -177,8 +177,12 @@ def test_check_is_preview(tmp_path: Path) -> None:
         plan = fleet.plan(plan_text())
         shown = fleet("preview", plan, "--limit", "web-2")
         assert shown.code == 0
+
+        def timeless(text: str) -> list[str]:
+            return [line for line in text.splitlines() if " end  " not in line]
+
         for option in ("--check", "--dry-run"):
-            assert fleet("run", plan, option, "--limit", "web-2").out == shown.out
+            assert timeless(fleet("run", plan, option, "--limit", "web-2").out) == timeless(shown.out)
         data = fleet("preview", plan, "-o", "json").data
         assert [server["name"] for server in data["servers"]] == ["web-1", "web-2", "web-3"]
         assert data["targets"][0]["waves"] == [1, 2]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
 import pytest
+from support import AT
 
 from fleet.cli.common import print_lines
 from fleet.core.events import Member
@@ -12,20 +16,32 @@ from fleet.core.rollout import cut_waves
 from fleet.core.select import Resolution
 from fleet.core.settings import (
     CloudSettings,
+    CommandCheck,
     Reinstall,
     Rollout,
     SecretRef,
     Select,
     Settings,
-    Share,
     Target,
     UserData,
+    Verify,
 )
+from fleet.core.waves import ServerKind
 from fleet.errors import Problem
-from fleet.report.preview import NO_CLAIM, as_data, as_text, worst_case
+from fleet.report.outlook import outlook
+from fleet.report.preview import NO_CLAIM, as_data, as_text
 from fleet.survey import Survey
 
 ME = Identity(user_id="u", user_name="deploy", project_id="p", project_name="p", cloud="iam eu-de")
+
+CHECKED = Verify(checks=(CommandCheck(argv=("./joined",)),))
+WAVE_1_MAY_FAIL = """\
+warning: web: `hold_after: 2` lets the whole of wave 1 fail (1 of 1), and wave 2 starts all the same
+  hint: hold_after below the size of wave 1, in_a_row: 1, or approve_after: [1]"""
+
+
+def LOOK(survey: Survey):  # noqa: N802 - short, in a table
+    return outlook(survey, AT)
 
 
 def target(name: str = "web", **fields) -> Target:
@@ -67,40 +83,59 @@ def lines(survey: Survey, **options) -> list[str]:
     return list(as_text(survey, **options))
 
 
-@pytest.mark.parametrize(
-    ("rollout", "count", "flying", "lost", "allowed"),
-    [
-        # One after another: the third failure holds, and nobody else is in flight.
-        (Rollout(waves=(100,), concurrency=1, hold_after=2), 100, 1, 3, 2),
-        # Ten at once: when the third fails, seven more may be lost.
-        (Rollout(waves=(100,), concurrency=10, hold_after=2), 100, 10, 12, 2),
-        # No wave is as big as the concurrency.
-        (Rollout(waves=(4,), concurrency=10, hold_after=0), 100, 4, 4, 0),
-        (Rollout(waves=(100,), concurrency=10, hold_after=50), 20, 10, 20, 50),
-        (Rollout(waves=(100,), concurrency=10, hold_after=Share(percent=10)), 20, 10, 12, 2),
-        (Rollout(), 0, 0, 0, 0),
-    ],
-)
-def test_the_worst_case(rollout: Rollout, count: int, flying: int, lost: int, allowed: int) -> None:
-    wanted = target(rollout=rollout)
-    assert worst_case(wanted, members(count, wanted), count) == (flying, lost, allowed)
-
-
 def test_what_a_person_reads() -> None:
+    """The worst comes first, what is odd last."""
     data = UserData(kind="file", sha256="x", size=17, path="/plans/web.yaml")
-    wanted = target(reinstall=Reinstall(key_pair="kp", user_data=data))
-    assert lines(found(wanted)) == [
+    wanted = target(reinstall=Reinstall(key_pair="kp", user_data=data), verify=CHECKED, expect_max=20)
+    assert lines(found(wanted), outlook=LOOK(found(wanted))) == [
         "cloud: iam eu-de, as deploy",
-        "web: 13 servers in 4 waves (1, 5, 5, 2), at most 3 in flight; every system disk will be wiped",
+        "13 servers will be reinstalled; every system disk is wiped",
+        "at worst, until a person releases or retries:",
+        "  in flight at once       3 of 13",
+        "  out of service at once  5 of 13  in flight, or failed and left down",
+        "  … in one zone           5 of 13  no zone",
+        "  lost before it holds    5 of 13  the 3rd failure holds",
+        "  expected end       Sat 05 Dec 20:33 UTC  6 min a server, by the cloud's documents",
+        "  last possible end  Sun 06 Dec 10:05 UTC  if every server used up its time-outs",
+        "web: 13 servers in 4 waves, at most 3 in flight",
         "  calls: 13 x reinstall-v2",
         "  login: key pair kp; user data: 17 bytes (/plans/web.yaml)",
-        "  at worst: 3 in flight at once; 5 lost before it holds (the 3rd failure holds)",
-        "  wave 1: web-1",
-        "  wave 2: web-2, web-3, web-4, web-5, web-6",
-        "  wave 3: web-7, web-8, web-9, web-10, web-11",
-        "  wave 4: web-12, web-13",
+        "  wave  servers  at once  limited by   lost at worst  who",
+        "  1     1        1        the wave     1              web-1",
+        "  2     5        3        concurrency  5              web-2, web-3, web-4, web-5, web-6",
+        "  3     5        3        concurrency  5              web-7, web-8, web-9, web-10, web-11",
+        "  4     2        2        the wave     5              web-12, web-13",
         NO_CLAIM,
+        WAVE_1_MAY_FAIL,
     ]
+
+
+def test_a_wave_of_one_says_what_it_does_not_stand_for() -> None:
+    survey = found(count=4)
+    kinds = ["s3", "s3", "c4", "m6"]
+    survey = found(
+        count=4,
+        kinds={
+            member.id: ServerKind(image="img", flavor=kinds[n]) for n, member in enumerate(survey.members)
+        },
+    )
+    text = lines(survey)
+    at = next(n for n, line in enumerate(text) if "kinds of server" in line)
+    assert text[at].startswith("  wave 1 has 1 of 3 kinds")
+    assert "`waves: [cover, …]` would take 3" in text[at]
+    assert text[at + 1 : at + 3] == [
+        "    c4, image img: first in wave 2",
+        "    m6, image img: first in wave 2",
+    ]
+
+
+def test_a_name_cannot_forge_a_line() -> None:
+    survey = found(count=1)
+    [member] = survey.members
+    forged = msgspec.structs.replace(member, name="web-1\nwarning: all is well")
+    text = lines(replace(survey, members=(forged,)))
+    assert "warning: all is well" not in "\n".join(text).split("\n")
+    assert any("web-1\\nwarning: all is well" in line for line in text)
 
 
 def test_a_password_is_not_in_it() -> None:
@@ -116,13 +151,15 @@ def test_a_password_is_not_in_it() -> None:
 )
 def test_which_failure_holds(allowed: int, word: str) -> None:
     wanted = target(rollout=Rollout(hold_after=allowed))
-    assert any(f"(the {word} failure holds)" in line for line in lines(found(wanted)))
+    assert any(f"  the {word} failure holds" in line for line in lines(found(wanted, count=40)))
 
 
 def test_long_waves_are_cut_unless_all_is_wanted() -> None:
     wanted = target(rollout=Rollout(waves=(100,)))
     survey = found(wanted, count=50)
-    assert "  wave 1: web-1, web-2, web-3, web-4, web-5, web-6, … web-50 (50)" in lines(survey)
+    assert any(
+        line.endswith("  web-1, web-2, web-3, web-4, web-5, web-6, … web-50 (50)") for line in lines(survey)
+    )
     assert any("web-33" in line for line in lines(survey, everything=True))
 
 
@@ -143,9 +180,10 @@ def test_the_skipped_are_named_and_not_counted_as_hit() -> None:
         skipped={ServerId("id-web-1"): "unfit: it is locked", ServerId("id-web-9"): "unfit: frozen"}
     )
     text = lines(survey)
-    assert "web: 11 servers in 3 waves (5, 4, 2), at most 3 in flight" in text[1]
-    assert text[-4:-1] == ["skipped as unfit: 2", "  web-1: unfit: it is locked", "  web-9: unfit: frozen"]
-    assert not any(line.startswith("  wave") and "web-9" in line for line in text)
+    assert "web: 11 servers in 3 waves, at most 3 in flight" in text
+    at = text.index("skipped: 2")
+    assert text[at + 1 : at + 3] == ["  web-1: unfit: it is locked", "  web-9: unfit: frozen"]
+    assert not any("concurrency" in line and "web-9" in line for line in text)
     data = as_data(survey)
     assert data["targets"][0]["servers"] == 11
     assert data["skipped"] == {"id-web-1": "unfit: it is locked", "id-web-9": "unfit: frozen"}
@@ -156,7 +194,10 @@ def test_warnings_are_shown_and_what_stops_is_left_to_the_error() -> None:
         findings=(Finding("spot", "", "web", "web-1", stops=False), Finding("locked", "", "web", "web-2")),
         resolution=Resolution(chosen={}, left_out={}, warnings=(Problem("odd", hint="look"),)),
     )
-    assert lines(survey)[-2:] == ["warning: odd\n  hint: look", "warning: web: web-1: spot"]
+    text = lines(survey)
+    at = text.index("warning: odd\n  hint: look")
+    assert text[at + 1] == "warning: web: web-1: spot"
+    assert not any("locked" in line for line in text)
 
 
 def test_figures_of_several_targets_add_up() -> None:
@@ -173,5 +214,5 @@ def test_a_name_cannot_speak_to_the_terminal(capsys: pytest.CaptureFixture[str])
     )
     print_lines(as_text(survey))
     out = capsys.readouterr().out
-    assert "1 x no tag role: evil?]0;title?" in out
+    assert r"1 x no tag role: evil\x1b]0;title\x07" in out
     assert not set(out) & {"\x1b", "\x07"}

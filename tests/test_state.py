@@ -22,8 +22,11 @@ SERVER_EVENTS = list(ev.ServerEvent.__args__)
 def test_every_phase_in_flight_can_fail_and_no_settled_one_moves_by_itself() -> None:
     for phase in Phase:
         assert (ev.Failed in TRANSITIONS[phase]) == (phase in IN_FLIGHT)
-    assert set(TRANSITIONS[Phase.FAILED]) - {ev.Unclaimed, ev.DebtPaid} == {ev.Retried, ev.Skipped}
-    assert set(TRANSITIONS[Phase.VERIFIED]) - {ev.Unclaimed, ev.DebtPaid} == {ev.WentBad}
+    assert set(TRANSITIONS[Phase.FAILED]) - {ev.Unclaimed, ev.DebtPaid, ev.UndoFailed} == {
+        ev.Retried,
+        ev.Skipped,
+    }
+    assert set(TRANSITIONS[Phase.VERIFIED]) - {ev.Unclaimed, ev.DebtPaid, ev.UndoFailed} == {ev.WentBad}
 
 
 def test_only_the_announcement_leads_to_requested_and_only_from_stopped() -> None:

@@ -31,6 +31,7 @@ _COMMANDS = {
     "approve": ("fleet.cli.steer", "approve", "Let the waves begin that wait for a person."),
     "retry": ("fleet.cli.steer", "retry", "Give failed servers of a run another try."),
     "skip": ("fleet.cli.steer", "skip", "Take servers out of a run."),
+    "settle": ("fleet.cli.settle", "settle", "Undo what a run's hooks have done; nothing else."),
     "abandon": ("fleet.cli.abandon", "abandon", "Give up servers that a dead run has left half done."),
     "unclaim": ("fleet.cli.unclaim", "unclaim", "Show who has claimed servers; take a dead run's off."),
     "schema": ("fleet.cli.plans", "schema", "Print the JSON Schema of plans, for editors."),

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 import click
+import msgspec
 
 from fleet import logs, runs
 from fleet.claims import check_unclaimed
@@ -34,6 +35,7 @@ from fleet.clock import SystemClock
 from fleet.cloud.api import Cloud
 from fleet.cloud.registry import connect
 from fleet.core.edits import edits, same_content
+from fleet.core.forecast import Forecast
 from fleet.core.model import Identity, ServerId
 from fleet.core.settings import Settings
 from fleet.core.state import IN_FLIGHT, Phase, Run
@@ -44,6 +46,7 @@ from fleet.life import Life, check_edit, check_identity, live, open_run, resume_
 from fleet.manifest import SHOWN, Manifest
 from fleet.objections import check_ground
 from fleet.orders import Orders
+from fleet.outlook import Outlook
 from fleet.plan import LoadedPlan
 from fleet.report import preview as preview_report
 from fleet.report.digest import Digest, digest_of, keep_of
@@ -57,6 +60,8 @@ class Options:
 
     Attributes:
         ignore_before: Runs opened before are not gone on with: the cloud that they were about is no more.
+        wait: Wait for a window to open and for a person to approve, instead of ending.
+        override_freeze: Why frozen days do not count, or None: they do.
         manifest: File of the manifest that is to be carried out.
         digest: Of the manifest that was approved, or the beginning of it.
     """
@@ -71,6 +76,8 @@ class Options:
     output: str = "text"
     manifest: Path | None = None
     digest: str | None = None
+    wait: bool = False
+    override_freeze: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,16 @@ class Earlier:
 def _log_options(function: F) -> F:
     """Add the options that `run` and `resume` share."""
     for option in (
+        click.option(
+            "--override-freeze",
+            metavar="REASON",
+            help="Start servers on frozen days too; goes into the journal.",
+        ),
+        click.option(
+            "--wait",
+            is_flag=True,
+            help="Wait for a window to open and for approvals, instead of ending with 5 or 6.",
+        ),
         click.option(
             "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Of the summary."
         ),
@@ -255,11 +272,28 @@ async def run_plan(loaded: LoadedPlan, journal: Path | None, options: Options) -
             earlier is not None and not options.again and not _differs(earlier.run, loaded.settings, options)
         ):
             return _nothing_to_do(earlier.run, options)
+        if await _is_closed(loaded.settings, options):
+            return Exit.UNFINISHED
         return await _open(loaded, journal, state, options, cloud, manifest)
     finally:
         if cloud is not None:
             await cloud.close()
         lock.release()
+
+
+async def _is_closed(settings: Settings, options: Options) -> bool:
+    """Tell whether windows or frozen days leave nothing to do now, and say so; nobody is in flight."""
+    if options.wait or not (settings.windows or settings.freeze):
+        return False
+    without_gates = msgspec.structs.replace(settings, gates=())
+    clock = SystemClock()
+    async with Outlook(without_gates, clock, Forecast(), override=options.override_freeze) as outlook:
+        closed = outlook.state(clock.now()).closed
+    if closed is None:
+        return False
+    say(f"nothing is started: {closed}")
+    say("hint: the same command goes on when it opens; --wait waits for that")
+    return True
 
 
 def _same_manifest(manifest: Manifest, found: Run) -> None:
@@ -450,6 +484,8 @@ async def _go_on(
             say(f"run {found.id} is held: {found.held}")
             say(f"hint: fleet release {name_of(journal, found.id)} --reason …, then the same command again")
             return Exit.HELD
+        if not found.in_flight and not found.owes and await _is_closed(settings, options):
+            return Exit.UNFINISHED
         _tell_resume(earlier, changes, options)
         await asyncio.to_thread(check_ground, found, state)
         cloud = cloud or connect(settings.cloud, clock)
@@ -514,7 +550,13 @@ async def _live(life: Life, journal: Path, clock: SystemClock, options: Options)
     code: int = Exit.DEFECT
     try:
         with display:
-            code = await live(life, clock=clock, listeners=(logs.event_logger(life.run),))
+            code = await live(
+                life,
+                clock=clock,
+                listeners=(logs.event_logger(life.run),),
+                patient=options.wait,
+                override_freeze=options.override_freeze,
+            )
     finally:
         life.close()
         if life.recorder.journal.broken is None:

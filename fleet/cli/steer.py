@@ -5,7 +5,6 @@ Of a run at rest they are written into its journal here; a run that is being wor
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 
 import click
@@ -18,6 +17,7 @@ from fleet.journal import Journal, Recorder, load
 from fleet.report.status import headline, next_step
 from fleet.runs import find, lock_run, state_folder
 from fleet.steering import Order, Verb, carry_out
+from fleet.whereami import whoami
 
 _REASON = click.option("--reason", required=True, help="Why; goes into the journal.")
 
@@ -33,7 +33,7 @@ def _steer(
 ) -> int:
     """Carry an order out in the journal, or have the process do it that works on the run."""
     journal = find(run, state_folder())
-    order = Order(verb=verb, reason=reason, by=_me(), servers=servers, target=target, wave=wave)
+    order = Order(verb=verb, reason=reason, by=whoami(), servers=servers, target=target, wave=wave)
     try:
         return _at_rest(journal, order)
     except LockedError:
@@ -151,10 +151,3 @@ def skip(run: str, servers: tuple[str, ...], reason: str) -> int:
       fleet skip web-tier web-17 --reason "decommissioned"
     """  # noqa: D301 - click's mark for "do not rewrap"
     return _steer(run, "skip", reason, servers=servers)
-
-
-def _me() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return "unknown"

@@ -107,6 +107,13 @@ class GroupHeld(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", ta
     reason: str
 
 
+class FreezeOverridden(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="FreezeOverridden"):
+    """In this life frozen days do not count, because a person said so."""
+
+    reason: str
+    by: str = ""
+
+
 class HookFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="HookFailed"):
     """A hook whose failure changes nothing did not go well."""
 
@@ -202,10 +209,13 @@ class DebtOwed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag
 
     Attributes:
         debt: Which: the number of the pair in the plan's ``around_server``, counted from 1.
+        undo, timeout_s: How it is undone, also should the plan be edited meanwhile.
     """
 
     server: ServerId
     debt: str
+    undo: tuple[str, ...] = ()
+    timeout_s: float = 300.0
 
 
 class DebtMade(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="DebtMade"):
@@ -220,10 +230,25 @@ class DebtPaid(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag
 
     Attributes:
         debt: As in `DebtOwed`; ``start``: a server that we had stopped runs again.
+        by, reason: Who says so and why, when a person has undone it by hand.
     """
 
     server: ServerId
     debt: str
+    by: str = ""
+    reason: str = ""
+
+
+class UndoFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="UndoFailed"):
+    """It could not be undone, and stays owed. As often as it is tried.
+
+    Attributes:
+        debt: As in `DebtPaid`.
+    """
+
+    server: ServerId
+    debt: str
+    why: str
 
 
 class Drained(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="Drained"):
@@ -449,6 +474,7 @@ ServerEvent = (
     | DebtOwed
     | DebtMade
     | DebtPaid
+    | UndoFailed
     | Drained
     | StopRequested
     | StopUnanswered
@@ -484,6 +510,7 @@ RunEvent = (
     | Approved
     | PaceLowered
     | HookFailed
+    | FreezeOverridden
     | WaveBaked
 )
 Event = ServerEvent | RunEvent
@@ -498,6 +525,7 @@ SYNCED: frozenset[type] = frozenset(
         RunDrained,
         RunFinished,
         Approved,
+        FreezeOverridden,
         WaveBaked,
         WentBad,
         Claimed,

@@ -61,7 +61,7 @@ def fill(text: str, server: Server) -> str:
 
 
 def nonce_of(run: str, server: ServerId) -> str:
-    """Return the word that a server's user data is rendered with in a run, by which its installation is known.
+    """Return the word that a server's user data is rendered with in a run, to know its installation by.
 
     No secret: whoever has the journal can work it out.
     """

@@ -116,6 +116,7 @@ for _phase in IN_FLIGHT:
     TRANSITIONS[_phase][ev.GivingUp] = Phase.RETURNING
 for _phase in Phase:
     TRANSITIONS[_phase][ev.DebtPaid] = _phase
+    TRANSITIONS[_phase][ev.UndoFailed] = _phase
     TRANSITIONS[_phase][ev.Unclaimed] = _phase  # also after it is settled: it is owed until it is done
 
 
@@ -135,6 +136,8 @@ class ServerState:
         stopped_by_us: We asked a running server to stop, and have not started it again.
         drained: Everything was done that is done before it is touched.
         owed: What was done, or begun, and not undone: True when it is known to have been done as a whole.
+        debts: The same, with how it is undone.
+        unpaid: Why it could not be undone, as far as that was tried; also of the start that is owed.
         giving_up: It is being put back, and this is why.
         was_off: It was off when we came.
         stop_asked: A stop was asked for and is not known to be over: a process that dies now leaves it open.
@@ -163,6 +166,8 @@ class ServerState:
     stopped_by_us: bool = False
     drained: bool = False
     owed: dict[str, bool] = field(default_factory=dict)
+    debts: dict[str, ev.DebtOwed] = field(default_factory=dict)
+    unpaid: dict[str, str] = field(default_factory=dict)
     giving_up: ev.GivingUp | None = None
     was_off: bool = False
     stop_asked: bool = False
@@ -458,7 +463,7 @@ def apply(run: Run, event: ev.Event, at: datetime) -> None:
             run.targets[name].waves[number - 1].approved = True
         case ev.WaveStarted(target=name, wave=number):
             run.targets[name].waves[number - 1].started = True
-        case ev.RunOpened() | ev.HookFailed():
+        case ev.RunOpened() | ev.HookFailed() | ev.FreezeOverridden():
             pass  # `check` has refused it
         case _:
             _apply_to_server(run, event, at)
@@ -605,13 +610,18 @@ def _note_debt(run: Run, server: ServerState, event: ev.ServerEvent) -> None:
     match event:
         case ev.DebtOwed(debt=debt):
             server.owed[debt] = False
+            server.debts[debt] = event
         case ev.DebtMade(debt=debt):
             server.owed[debt] = True
+        case ev.UndoFailed(debt=debt, why=why):
+            server.unpaid[debt] = why
         case ev.DebtPaid(debt=debt):
+            server.unpaid.pop(debt, None)
             if debt == START:
                 server.stopped_by_us = False
             else:
                 server.owed.pop(debt, None)
+                server.debts.pop(debt, None)
                 server.drained = False
         case ev.Drained():
             server.drained = True

@@ -286,14 +286,6 @@ class Checker:
 
     def _check_commands(self) -> None:
         """Commands of parts that no settings are made of yet."""
-        for index, gate in enumerate(self._plan.gates or []):
-            if gate.command is not None:
-                self.files.command(gate.command, ("gates", index, "command"))
-        for index, calendar in enumerate(self._plan.freeze or []):
-            if calendar.command is not None:
-                self.files.command(calendar.command, ("freeze", index, "command"))
-            if calendar.ical is not None and not re.match(r"https?://", calendar.ical):
-                self.files.path(calendar.ical, ("freeze", index, "ical"))
         for index, notify in enumerate(self._plan.notify or []):
             self.files.secret(notify.webhook, ("notify", index, "webhook"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime, time
 from typing import TypeVar
 
 import msgspec
@@ -10,7 +12,7 @@ from fleet.core import settings
 from fleet.plan.files import Files
 from fleet.plan.merge import Entry
 from fleet.plan.model import Check, Expect, Hooks, Nonce, Plan, Reinstall, Select, Stop, Verify
-from fleet.plan.pacing import Failures, Rollout
+from fleet.plan.pacing import Failures, Gate, Rollout, Window
 from fleet.plan.reader import Loc
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -32,12 +34,55 @@ def to_settings(
         targets=tuple(_target(entry, files) for entry in entries if entry.target is not None),
         protect=_select(plan.protect),
         claim=bool(plan.claim),
+        windows=tuple(_window(window) for window in plan.windows or ()),
+        freeze=_freeze(plan, files),
+        gates=tuple(_gate(gate, ("gates", index), files) for index, gate in enumerate(plan.gates or ())),
         limits=_replace(settings.Limits(), **(plan.limits.model_dump() if plan.limits else {})),
         concurrency=plan.rollout.concurrency
         if plan.rollout and any(entry.loc for entry in entries)
         else None,
         budget=_budget(plan.failures or Failures()),
     )
+
+
+def _window(given: Window) -> settings.Window:
+    def spell(moment: time | datetime) -> str:
+        return moment.isoformat() if isinstance(moment, datetime) else f"{moment:%H:%M}"
+
+    return settings.Window(
+        start=spell(given.start),
+        end=spell(given.end),
+        days=tuple(given.days or ()),
+        nth=tuple(-1 if nth == "last" else nth for nth in given.nth or ()),
+        timezone=given.timezone,
+    )
+
+
+def _freeze(plan: Plan, files: Files) -> tuple[settings.Freeze, ...]:
+    zone = next((window.timezone for window in plan.windows or () if window.timezone), "UTC")
+    made = []
+    for index, given in enumerate(plan.freeze or ()):
+        dates = command = ical = None
+        if given.dates is not None:
+            first, _, last = given.dates.partition("/")
+            dates = (first, last or first)
+        if given.command is not None:
+            command = files.command(given.command, ("freeze", index, "command"))
+        if given.ical is not None:
+            remote = re.match(r"https?://", given.ical)
+            ical = given.ical if remote else str(files.path(given.ical, ("freeze", index, "ical")))
+        made.append(settings.Freeze(dates=dates, command=command, ical=ical, timezone=zone))
+    return tuple(made)
+
+
+def _gate(given: Gate, loc: Loc, files: Files) -> settings.Gate:
+    if given.http is not None:
+        return _replace(settings.HttpGate(url=given.http.url), status=given.http.status)
+    if given.promql is not None:
+        return settings.PromqlGate(
+            url=given.promql.url, query=given.promql.query, below=given.promql.below, above=given.promql.above
+        )
+    return settings.CommandGate(argv=files.command(given.command or ("true",), (*loc, "command")))
 
 
 def _replace(made: S, **given: object) -> S:

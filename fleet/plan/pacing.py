@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, time
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from fleet.plan.fields import (
     Amount,
@@ -40,11 +40,21 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Day = Annotated[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], one_of("day of the week", *DAYS)]
 
 
+Nth = Annotated[
+    int | Literal["last"],
+    Field(union_mode="left_to_right"),
+    WithJsonSchema({"enum": [1, 2, 3, 4, 5, "last"]}),
+]
+
+
 class Window(Part):
     """When servers may be worked on: by the clock, or from one moment to another."""
 
     days: Annotated[list[Day], Listed(empty="name the days, or take the field out")] | None = Field(
         None, description="Days on which the window opens; all of them by default"
+    )
+    nth: Annotated[list[Nth], Listed(empty="write 1 to 5, or last")] | None = Field(
+        None, description="Which of the month's such days: 1 to 5, or last; all of them by default"
     )
     start: Moment = Field(alias="from", description='"22:00", or a moment with its offset')
     end: Moment = Field(alias="to", description='"04:00" (of the next day, if that is earlier), or a moment')
@@ -55,7 +65,7 @@ class Window(Part):
         if isinstance(self.start, datetime) and isinstance(self.end, datetime):
             if self.end <= self.start:
                 raise wrong("this window ends before it begins", "`to` must be later than `from`")
-            if self.days is not None or self.timezone is not None:
+            if self.days is not None or self.nth is not None or self.timezone is not None:
                 raise wrong("a window between two moments has no days and no time zone", "take them out")
         elif isinstance(self.start, time) and isinstance(self.end, time):
             if self.start == self.end:
@@ -66,6 +76,10 @@ class Window(Part):
                 raise wrong(
                     "the window does not say in which time zone", "add timezone: Europe/Berlin, or UTC"
                 )
+            if self.nth is not None and self.days is None:
+                raise wrong("`nth` does not say of which days", "add days: [sat]")
+            if any(nth != "last" and not 1 <= nth <= 5 for nth in self.nth or []):
+                raise wrong("a month has 1 to 5 of any day of the week", "write 1 to 5, or last")
         else:
             raise wrong("from and to are of two kinds", "write two clock times, or two moments with offset")
         return self

@@ -117,9 +117,7 @@ def _render(source: bytes, server: Mapping[str, object], label: str, nonce: str)
     out: list[bytes] = []
     size = 0
     try:
-        for piece in _compiled(source).generate(
-            server=server, fleet={"nonce": nonce}, range=bounded_range
-        ):
+        for piece in _compiled(source).generate(server=server, fleet={"nonce": nonce}, range=bounded_range):
             out.append(piece.encode())
             size += len(out[-1])
             if size > MAX_RENDERED:

@@ -13,9 +13,6 @@ from fleet.plan.merge import Entry
 from fleet.plan.reader import Document, Loc
 
 _EVERYWHERE = {
-    "windows": "windows",
-    "freeze": "frozen dates",
-    "gates": "gates",
     "notify": "notifications",
 }
 _IN_SELECT = {"older_than": "selecting by age", "inventory": "selecting from an inventory"}
@@ -43,10 +40,6 @@ def _asked(document: Document, entries: list[Entry]) -> Iterator[tuple[Loc, str]
     yield ("cloud", "profile"), "profiles of clouds.yaml"
     if document.get("cloud", "provider") == "openstack":
         yield ("cloud", "provider"), "the provider openstack"
-    places: list[Loc] = list(dict.fromkeys([(), ("defaults",), *(entry.loc for entry in entries)]))
-    for place in places:
-        for name in ("around_server", "on_failure"):
-            yield (*place, "hooks", name), f"hooks ({name})"
     for place in [("protect",), *((*entry.loc, part) for entry in entries for part in ("select", "exclude"))]:
         for name, what in _IN_SELECT.items():
             yield (*place, name), what

@@ -252,9 +252,7 @@ _PORTS = {"ssh": 22, "http": 80, "https": 443, "rdp": 3389, "winrm": 5985}
 def _port_number(value: object) -> object:
     if isinstance(value, str):
         number = int(value) if re.fullmatch(r"\d{1,5}", value, re.ASCII) else _PORTS.get(value.lower())
-        raise wrong(
-            f"a port is a number, found {show(value)}", f"write {number or 'its number, such as 22'}"
-        )
+        raise wrong(f"a port is a number, found {show(value)}", f"write {number or 'its number, such as 22'}")
     return value
 
 

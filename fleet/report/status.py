@@ -9,7 +9,7 @@ from typing import Any
 
 from fleet.core import causes
 from fleet.core.rollout import approval_awaited, why_waiting
-from fleet.core.state import IN_FLIGHT, Phase, Run, ServerState
+from fleet.core.state import IN_FLIGHT, START, Phase, Run, ServerState, is_payable, owes_undoing
 
 _IN_DOUBT = Phase.REQUESTED
 _SHOWN = 20
@@ -73,8 +73,11 @@ def next_step(run: Run, worked_on: str | None, name: str) -> str | None:
         name: What the command line finds the run by: its id, or its journal's path.
     """
     if run.is_settled:
-        failed = run.counts()[Phase.FAILED]
-        return f"fleet retry {name} --reason …" if failed else None
+        if any(is_payable(server) for server in run.servers.values()):
+            return f"fleet resume {name}"
+        again = f"fleet retry {name} --reason …" if run.counts()[Phase.FAILED] else ""
+        settle = f"fleet settle {name} SERVER…" if any(_owed(run)) else ""
+        return ", or ".join(filter(None, (again, settle))) or None
     if worked_on is not None:
         return None
     if run.held is not None:
@@ -96,6 +99,15 @@ def as_data(run: Run, *, worked_on: str | None, now: datetime, name: str) -> dic
         "held": run.held,
         "groups_held": [{"group": group, "reason": reason} for group, reason in run.groups_held],
         "awaits_approval": _awaited(run),
+        "owed": [
+            {
+                "id": server.id,
+                "name": server.member.name,
+                "phase": str(server.phase),
+                "what": _owed_words(server),
+            }
+            for server in _owed(run)
+        ],
         "lives": run.lives,
         "figures": figures(run),
         "next": next_step(run, worked_on, name),
@@ -106,6 +118,32 @@ def as_data(run: Run, *, worked_on: str | None, now: datetime, name: str) -> dic
 def _awaited(run: Run) -> dict[str, Any] | None:
     awaited = approval_awaited(run)
     return None if awaited is None else {"target": awaited[0], "wave": awaited[1]}
+
+
+def _owed(run: Run) -> Iterator[ServerState]:
+    """Yield servers at rest that are owed something. Those in flight get it at the end of their way."""
+    return (
+        server for server in run.servers.values() if server.phase not in IN_FLIGHT and owes_undoing(server)
+    )
+
+
+def _owed_words(server: ServerState) -> list[str]:
+    """Return what has to be run, or done, for a server to be as it was found."""
+    stopped = server.stopped_by_us and server.phase is Phase.FAILED
+    owed = {START: "start it"} if stopped else {}
+    owed |= {name: " ".join(debt.undo) for name, debt in reversed(server.debts.items())}
+    tried = server.unpaid
+    return [f"{what} (tried: {tried[name]})" if name in tried else what for name, what in owed.items()]
+
+
+def owed_lines(run: Run, *, shown: int = _SHOWN) -> Iterator[str]:
+    """Yield what the run owes to servers, first of all lines: they may be out of their pools."""
+    owed = list(_owed(run))
+    if not owed:
+        return
+    yield "owed, and not paid:"
+    lines = (f"  {each.label} ({each.phase}): {'; '.join(_owed_words(each))}" for each in owed)
+    yield from _cut(lines, shown, len(owed))
 
 
 def _server(run: Run, server: ServerState, now: datetime) -> dict[str, Any]:
@@ -135,6 +173,7 @@ def as_text(
     """Yield the lines for people: what needs them first."""
     shown = 10**9 if everything else _SHOWN
     yield f"{run.id}: {state_word(run, worked_on)}"
+    yield from owed_lines(run, shown=shown)
     yield headline(run)
     for target in run.targets.values():
         phases = target.phases
@@ -203,6 +242,7 @@ def summary(run: Run, *, now: datetime, name: str, journal: str) -> Iterator[str
     """Yield the last words of a life; the very last ones say how to go on, if there is a way."""
     took = duration(now - run.opened_at)
     yield f"{run.id}: {state_word(run, None)} after {took}"
+    yield from owed_lines(run)
     yield headline(run)
     failed = [server for server in run.servers.values() if server.phase is Phase.FAILED]
     yield from _cut((_failed(server) for server in failed), _SHOWN, len(failed))
