@@ -114,24 +114,32 @@ async def execute(
         keep_open: File descriptors that it inherits.
     """
     name = os.path.basename(argv[0])  # noqa: PTH119 - a word for a message, no path is touched
+    # A pipe of our own: asyncio waits for the end of its pipes, not only of the process, and a daemon that the
+    # command has started may keep them open for ever.
+    ours, theirs = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
             cwd=folder,
             env=environment,
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stdout=theirs,
+            stderr=theirs,
             start_new_session=True,
             pass_fds=keep_open,
         )
-    except OSError as error:
+    except BaseException as error:
+        os.close(ours)
+        if not isinstance(error, OSError):
+            raise
         why = f"command {name}: cannot be started: {error.strerror or error}"
         if output is not None:
             _keep(output, f"{why}\n")
         return Ran(why=why, begun=False)
+    finally:
+        os.close(theirs)
     said = _Said()
-    reading = asyncio.create_task(_exchange(process, stdin, said))
+    reading = asyncio.create_task(_exchange(process, stdin, ours, said))
     end = f"command {name}: was cut off, since fleet ended\n"
     try:
         async with asyncio.timeout(timeout_s):
@@ -202,15 +210,21 @@ class _Said:
         return redact(lines[-1].strip())[:KEPT_LINE]
 
 
-async def _exchange(process: asyncio.subprocess.Process, stdin: bytes, said: _Said) -> None:
+async def _exchange(process: asyncio.subprocess.Process, stdin: bytes, output: int, said: _Said) -> None:
+    """Give a process its input, and read what it says to the end."""
     assert process.stdin is not None  # noqa: S101 - asked for
-    assert process.stdout is not None  # noqa: S101
-    with contextlib.suppress(OSError):  # it need not read what it is given
-        process.stdin.write(stdin)
-        await process.stdin.drain()
-        process.stdin.close()
-    while chunk := await process.stdout.read(_CHUNK):
-        said.add(chunk)
+    reader = asyncio.StreamReader(limit=_CHUNK)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(output, "rb", 0)
+    )
+    try:
+        with contextlib.suppress(OSError):  # it need not read what it is given
+            process.stdin.write(stdin)
+            process.stdin.close()
+        while chunk := await reader.read(_CHUNK):
+            said.add(chunk)
+    finally:
+        transport.close()
 
 
 def _keep(path: Path, text: str) -> None:

@@ -29,6 +29,7 @@ from fleet.cloud.simulator import defaults
 from fleet.cloud.simulator.face import Face
 from fleet.cloud.simulator.transport import SimulatedTransport
 from fleet.core.events import Event, RunResumed, Skipped
+from fleet.core.forecast import Forecast
 from fleet.core.model import Server
 from fleet.core.settings import Check, Settings
 from fleet.core.state import Run, is_payable
@@ -36,6 +37,7 @@ from fleet.engine import Engine
 from fleet.errors import Exit, FleetError, NotSent
 from fleet.journal import Journal, Recorder, read_from, replay
 from fleet.orders import Orders
+from fleet.outlook import Outlook
 from fleet.rehearsal.disk import Disk, DiskSink
 from fleet.rehearsal.hooks import Book, Outcomes, RehearsedHooks
 from fleet.rehearsal.incidents import Crash, Fate, Incident
@@ -283,6 +285,13 @@ class Life:
         if scene.listener is not None:
             listener = scene.listener
             recorder.listeners = (lambda event, _at: listener(event, self.inner.now()),)
+        # Of what is around, a rehearsal knows the clock only: gates and calendars are of the real day.
+        timed = msgspec.structs.replace(
+            recorder.run.settings,
+            gates=(),
+            freeze=tuple(each for each in recorder.run.settings.freeze if each.dates is not None),
+        )
+        outlook = Outlook(timed, self.clock, Forecast()) if timed.windows or timed.freeze else None
         self.engine = Engine(
             recorder,
             cloud=cloud,
@@ -290,9 +299,13 @@ class Life:
             checker=PassingChecker(),
             order=orders,
             hooks=RehearsedHooks(scene.book, scene.hooks, self.fate, scene.disk, self._status),
+            outlook=outlook,
         )
         try:
-            return await self.engine.work()
+            if outlook is None:
+                return await self.engine.work()
+            async with outlook:
+                return await self.engine.work()
         finally:
             await cloud.close()
 
