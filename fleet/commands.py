@@ -114,8 +114,8 @@ async def execute(
         keep_open: File descriptors that it inherits.
     """
     name = os.path.basename(argv[0])  # noqa: PTH119 - a word for a message, no path is touched
-    # A pipe of our own: asyncio waits for the end of its pipes, not only of the process, and a daemon that the
-    # command has started may keep them open for ever.
+    # A pipe of our own: asyncio waits for the end of its pipes, not only of the process, and a daemon that
+    # the command has started may keep them open for ever.
     ours, theirs = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""More of the plan's checks: SSH banners, bodies, certificates, nonces; and commands that talk without end."""
+"""More of the plan's checks: SSH banners, bodies, certificates, nonces, commands that talk without end."""
 
 from __future__ import annotations
 
@@ -208,7 +208,8 @@ async def test_a_command_that_leaves_its_output_to_a_daemon_is_over_when_it_is_o
     pid = tmp_path / "pid"
     code = (
         "import pathlib, subprocess, sys; "
-        "daemon = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True); "
+        "wait = [sys.executable, '-c', 'import time; time.sleep(600)']; "
+        "daemon = subprocess.Popen(wait, start_new_session=True); "
         f"pathlib.Path({str(pid)!r}).write_text(str(daemon.pid))"
     )
     try:

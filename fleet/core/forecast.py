@@ -12,7 +12,7 @@ ENOUGH = 10
 """Durations that make a quantile worth something; with fewer the plan's time-outs count."""
 
 QUANTILE = 0.99
-"""Such a share is done in the time that is reckoned with: with fewer than a hundred seen, all of them were."""
+"""Such a share is done in the time that is reckoned with; of fewer than a hundred, all of them were."""
 
 Kind = tuple[str, str, str]
 """Image, flavor and zone."""

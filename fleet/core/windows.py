@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
-from fleet.core.settings import Window
+from fleet.core.settings import Settings, Window
 
 HORIZON = timedelta(days=400)
 """How far ahead an opening is looked for: a fifth Friday behind a frozen year-end is found."""
@@ -217,3 +217,13 @@ def _holds(span: Span, now: datetime) -> bool:
 def _utc(moment: datetime) -> datetime:
     # Comparing two times of one zone compares what the clock shows, which lies in the doubled hour.
     return moment.astimezone(UTC)
+
+
+def of_plan(settings: Settings) -> Schedule:
+    """Return a plan's windows less the frozen days that stand in the plan itself."""
+    frozen = [
+        Frozen(date.fromisoformat(days[0]), date.fromisoformat(days[1]), each.timezone, "/".join(days))
+        for each in settings.freeze
+        if (days := each.dates) is not None
+    ]
+    return Schedule(settings.windows, frozen)

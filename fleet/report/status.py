@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fleet.core import causes
+from fleet.core.outside import ANY_TIME, Outside
 from fleet.core.rollout import approval_awaited, why_waiting
 from fleet.core.state import IN_FLIGHT, START, Phase, Run, ServerState, is_payable, owes_undoing
+from fleet.core.windows import of_plan
 
 _IN_DOUBT = Phase.REQUESTED
 _SHOWN = 20
@@ -115,6 +117,14 @@ def as_data(run: Run, *, worked_on: str | None, now: datetime, name: str) -> dic
     }
 
 
+def _outside(run: Run, now: datetime) -> Outside:
+    """Return what the clock says by the plan alone; gates and calendars are read by who works on the run."""
+    if not run.settings.windows and not run.settings.freeze:
+        return ANY_TIME
+    state = of_plan(run.settings).at(now)
+    return Outside(now=now, closed=state.closed, closes_at=state.closes_at, final=True)
+
+
 def _awaited(run: Run) -> dict[str, Any] | None:
     awaited = approval_awaited(run)
     return None if awaited is None else {"target": awaited[0], "wave": awaited[1]}
@@ -159,7 +169,7 @@ def _server(run: Run, server: ServerState, now: datetime) -> dict[str, Any]:
         "job": server.job,
         "system_disk_before": server.noted.system_disk if server.noted else server.member.system_disk,
         "system_disk": server.new_disk,
-        "reason": why_waiting(run, server) or server.reason or None,
+        "reason": why_waiting(run, server, _outside(run, now)) or server.reason or None,
         "hint": server.hint or None,
         "code": server.code,
         "request_id": server.request_id,
@@ -198,7 +208,8 @@ def as_text(
         yield from _cut((f"  {each.label}: {each.reason}" for each in skipped), shown, len(skipped))
     if waiting := by_phase.get(Phase.WAITING, []):
         yield "never touched:"
-        reasons = Counter(why_waiting(run, server) for server in waiting)
+        outside = _outside(run, now)
+        reasons = Counter(why_waiting(run, server, outside) for server in waiting)
         for reason, count in reasons.most_common():
             yield f"  {count} x {reason}"
     if (step := next_step(run, worked_on, name)) is not None:
