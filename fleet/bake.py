@@ -39,7 +39,8 @@ async def _what_is_wrong(server: ServerState, ctx: Context, seen: Server) -> str
         return None  # it was put back off, so there is nothing to ask
     if not seen.is_on:
         return f"it does not stay up: {seen.state()}"
-    if changed := differences(server.member, server.noted, seen):
+    plan = ctx.target(server).reinstall
+    if changed := differences(server.member, server.noted, seen, key_pair=plan.key_pair):
         return "; ".join(changed)
     for check in ctx.target(server).verify.checks:
         if (why := await ctx.check(check, seen)) is not None:

@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 
 import msgspec
 
@@ -87,9 +87,6 @@ class Context:
         self._clock = clock
         self.claimed: set[ServerId] = set()  # by this life
         self._host = socket.gethostname()
-        # No other life has it, of a copy of this run neither; and on virtual time it is the same every time.
-        born = f"{run.id} {run.lives} {self._host} {os.getpid()} {clock.now()} {clock.boottime()}"
-        self._nonce = hashlib.sha256(born.encode()).hexdigest()[:16]
         self._since: dict[tuple[ServerId, str], float] = {}
         self._stops = {force: Batch(partial(self._stop_all, force=force)) for force in (False, True)}
         self._starts = Batch(self._start_all)
@@ -165,6 +162,12 @@ class Context:
         """Return the settings of the server's target."""
         return self._run.target(server)
 
+    def has_room_to_drain(self) -> bool:
+        """Tell whether one more may be drained by the plan's `limits.draining`, if it has one."""
+        most = self._run.settings.limits.draining
+        drained = sum(each.phases[Phase.DRAINING] for each in self._run.targets.values())
+        return most is None or drained < most
+
     def has_room_to_boot(self) -> bool:
         """Tell whether one more may be wiped by the plan's `limits.booting`, if it has one.
 
@@ -189,6 +192,13 @@ class Context:
     def life(self) -> int:
         """Return which of the run's lives this is, from 1."""
         return self._run.lives
+
+    @cached_property
+    def _nonce(self) -> str:
+        """A word that no other life has, of a copy of this run neither; on virtual time always the same."""
+        clock = self._clock
+        born = f"{self.run_id} {self.life} {self._host} {os.getpid()} {clock.now()} {clock.boottime()}"
+        return hashlib.sha256(born.encode()).hexdigest()[:16]
 
     def claim_tag(self) -> ClaimTag:
         """Return the claim that this life would make now."""

@@ -21,8 +21,10 @@ from fleet.cloud.api import Cloud, ReinstallOrder
 from fleet.context import Context
 from fleet.core.events import (
     Admitted,
+    Drained,
     Event,
     Failed,
+    GivingUp,
     GroupHeld,
     HookFailed,
     PaceLowered,
@@ -186,6 +188,8 @@ class Engine:
             raise
         if isinstance(event, RunHeld) and commands_of(self.run, "on_hold"):
             self._do("on_hold", partial(self._tell, "on_hold", reason=event.reason))
+        elif isinstance(event, Drained | GivingUp):
+            self._wake.set()  # there is room for the next one to be drained
         elif isinstance(event, Failed | WentBad):
             server = self.run.servers[event.server]
             if self.run.target(server).hooks.on_failure is not None:

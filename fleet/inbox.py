@@ -44,7 +44,7 @@ class Inbox:
         What cannot be read as an order is answered as such, and not yielded.
         """
         try:
-            found = sorted(path for path in self._folder.iterdir() if path.suffix == _ORDER)
+            found = sorted((path for path in self._folder.iterdir() if path.suffix == _ORDER), key=_age)
         except OSError:
             return  # whoever removed the folder cannot be heard; the run goes on
         for path in found:
@@ -75,6 +75,13 @@ class Inbox:
             pass  # an answer that is being read, or an order: the next life takes it
 
 
+def _age(path: Path) -> tuple[int, str]:
+    try:
+        return path.stat().st_mtime_ns, path.name
+    except OSError:  # taken back meanwhile
+        return 0, path.name
+
+
 def ask(journal: Path, order: Order) -> str | None:
     """Leave *order* for the process that works on a run; return its answer, or None: it was taken back.
 
@@ -84,7 +91,7 @@ def ask(journal: Path, order: Order) -> str | None:
     folder = _folder(journal)
     if not folder.is_dir():
         return None
-    path = folder / f"{time.time_ns():020}-{uuid.uuid4().hex}{_ORDER}"  # clock: only the order of names
+    path = folder / f"{uuid.uuid4().hex}{_ORDER}"
     _write(path, msgspec.json.encode(order))
     answer = path.with_suffix(_ANSWER)
     for _ in range(round(ANSWER_S / 0.1)):

@@ -299,7 +299,7 @@ def pinned(found: Survey, manifest: Manifest) -> Survey:
         for entry in manifest.servers
         if entry.server.id in skipped
     ]
-    if joined:
+    if joined and not manifest.limit:  # what was limited away then is no news
         names = ", ".join(joined[:5]) + (", …" if len(joined) > len(joined[:5]) else "")
         verb = "is" if len(joined) == 1 else "are"
         differences.append(f"{len(joined)} selected now {verb} not in the manifest, and not done: {names}")

@@ -55,8 +55,8 @@ JOB_UNKNOWN_S = 30.0
 JOB_LOOK_S = 30.0
 """A job is asked for at least this often, should the server not show that anything has changed."""
 
-BOOT_ROOM_S = 1.0
-"""How often a server that waits for others to have booted looks whether they have."""
+ROOM_S = 1.0
+"""How often a server that waits for others to have booted, or to be drained, looks whether they have."""
 
 LATE_STOP = "late stop"
 """What is watched: how long ago an unanswered stop was sent."""
@@ -100,6 +100,8 @@ async def stop(server: ServerState, ctx: Context) -> None:
     if (other := await tagging.claim(server, ctx, seen)) is not None:
         return _leave_to(server, ctx, other)
     if ctx.target(server).hooks.around_server and not server.drained and server.noted is None:
+        while not ctx.has_room_to_drain():  # it ends: every hook has its time limit
+            await ctx.sleep(ROOM_S)
         return ctx.record(DrainStarted(server=server.id))
     # The cloud stops it by itself, but never on a call that may be a repeat: a running server is the
     # cloud's own guard against a second wipe.
@@ -186,7 +188,7 @@ async def _ask_to_stop(server: ServerState, ctx: Context, seen: Server, *, force
 async def request_reinstall(server: ServerState, ctx: Context) -> None:
     """Look one last time, announce, and make the call. Once."""
     while not ctx.has_room_to_boot():  # it ends: whoever boots is verified or given up in time
-        await ctx.sleep(BOOT_ROOM_S)
+        await ctx.sleep(ROOM_S)
     # Gates take their time, so they come before the look that must be the last.
     if server.wiped is False and (why := await ctx.not_now()) is not None:
         return ctx.put_back(server, why)
@@ -493,7 +495,8 @@ async def _what_is_wrong(server: ServerState, ctx: Context, seen: Server) -> str
     assert server.noted is not None  # noqa: S101 - as in `verify`
     if not has_new_disk(server.noted, seen):
         return f"the cloud reports success, but the system disk is still {seen.system_disk or 'not shown'}"
-    if changed := differences(server.member, server.noted, seen):
+    plan = ctx.target(server).reinstall
+    if changed := differences(server.member, server.noted, seen, key_pair=plan.key_pair):
         return "; ".join(changed)
     for check in ctx.target(server).verify.checks:
         if (why := await ctx.check(check, seen)) is not None:

@@ -304,6 +304,7 @@ def member_of(target: Target, server: Server, wave: int, image: Image | None) ->
         flavor=server.flavor,
         zone=server.zone,
         tags=server.tags,
+        key_pair=server.key_pair,
     )
 
 

@@ -55,7 +55,7 @@ def told(story: Story, *incidents: Incident, later: tuple[tuple[Incident, ...], 
         story = replace(story, incidents=(incidents, *later))
     with secrets.set_aside():
         found = tell(story)
-    assert found.violations == []
+    assert found.violations == [], found.violations
     return found
 
 

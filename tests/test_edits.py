@@ -9,9 +9,14 @@ import pytest
 
 from fleet.core.edits import edits
 from fleet.core.settings import (
+    Backup,
+    Budget,
     CloudSettings,
     CommandCheck,
+    Hooks,
     HttpCheck,
+    Limits,
+    NeverMoreThan,
     Reinstall,
     Rollout,
     SecretRef,
@@ -57,12 +62,26 @@ PACING = [
     (with_web(verify=Verify(stable_for_s=9)), "targets.web.verify.stable_for_s: 0 → 9"),
     (
         with_web(verify=Verify(checks=(TcpCheck(port=22), HttpCheck(url="http://x/", status=204)))),
-        "targets.web.verify.checks: nothing → type tcp port 22, type http url http://x/ status 204",
+        (
+            "targets.web.verify.checks: nothing → type tcp port 22, "
+            "type http url http://x/ status 204 body nothing tls True"
+        ),
     ),
     (
         with_web(verify=Verify(checks=(CommandCheck(argv=("/bin/check", "{server.name}")),))),
         "targets.web.verify.checks: nothing → type command argv /bin/check {server.name} timeout_s 60",
     ),
+    (with_web(rollout=Rollout(in_a_row=2)), "targets.web.rollout.in_a_row: nothing → 2"),
+    (with_web(rollout=Rollout(max_unavailable=2)), "targets.web.rollout.max_unavailable: nothing → 2"),
+    (with_web(rollout=Rollout(spread={"flavor": 2})), "targets.web.rollout.spread.flavor: nothing → 2"),
+    (with_web(rollout=Rollout(bake_s=60)), "targets.web.rollout.bake_s: 0 → 60"),
+    (with_web(rollout=Rollout(approve_after=(1,))), "targets.web.rollout.approve_after: nothing → 1"),
+    (with_web(needs=("db",)), "targets.web.needs: nothing → db"),
+    (with_web(hooks=Hooks(timeout_s=9)), "targets.web.hooks.timeout_s: 300 → 9"),
+    (replace(PLAN, concurrency=3), "concurrency: nothing → 3"),
+    (replace(PLAN, limits=Limits(draining=3)), "limits.draining: nothing → 3"),
+    (replace(PLAN, budget=Budget(in_a_row=3)), "budget.in_a_row: nothing → 3"),
+    (replace(PLAN, claim=True), "claim: False → True"),
     (with_reinstall(timeout_s=60), "targets.web.reinstall.timeout_s: 2700 → 60"),
     (with_reinstall(attempts=1), "targets.web.reinstall.attempts: 2 → 1"),
     (with_reinstall(settle_s=60), "targets.web.reinstall.settle_s: 300 → 60"),
@@ -109,6 +128,7 @@ FIXED = [
     with_web(rollout=Rollout(waves=(1, 2))),
     with_web(rollout=Rollout(order=("id",))),
     with_web(leave="running"),
+    with_reinstall(preserve_ephemeral=True),
     with_reinstall(key_pair="other"),
     with_reinstall(key_pair=None, admin_password=SecretRef(env="PW")),
     with_reinstall(user_id="u"),
@@ -140,7 +160,13 @@ def test_who_and_with_what_may_not_change(edited: Settings) -> None:
 
 def test_every_field_of_the_settings_is_in_one_of_the_two_lists() -> None:
     """A new field of the settings is fixed until somebody says that it is pacing, here and there."""
-    changed = {path for edited in [*(plan for plan, _ in PACING), *FIXED] for path in _paths(PLAN, edited)}
+    several = [
+        with_web(rollout=Rollout(never_more_than=NeverMoreThan(at_least=1, of_verified=5))),
+        with_web(require_backup=Backup(younger_than_s=9)),
+    ]
+    assert all(edits(PLAN, edited)[1] and not edits(PLAN, edited)[0] for edited in several)
+    edited_plans = [*(plan for plan, _ in PACING), *several, *FIXED]
+    changed = {path for edited in edited_plans for path in _paths(PLAN, edited)}
     leaves = {
         *(f"targets.select.{name}" for name in Select.__struct_fields__),
         *(f"targets.reinstall.{name}" for name in Reinstall.__struct_fields__),

@@ -86,11 +86,11 @@ targets:
         ("{around_server: [{do: a}]}", "undo", ""),
         ("{around_server: [{do: a, undo: ./nothing}]}", "there is no file ./nothing", ""),
         ("{around_server: [{do: a b, undo: c}]}", "no shell reads it", "[./program, argument]"),
-        ('{on_failure: [a, "{server.nam}"]}', "{server.nam} is not known", "server.name"),
+        ('{on_failure: [a, "{server.nam}"]}', "{server.nam} is not known", "name"),
         ('{before_run: [a, "{server.name}"]}', "{server.name} means nothing in `before_run`", "FLEET_*"),
         ('{around_server: [{do: [a, "{server.public_ip}"], undo: b}]}', "public_ip", "private_ip"),
         ("{env: [1A]}", "no name of an environment variable", "digits"),
-        ("{before_server: a}", "before_server", "before_run"),
+        ("{before_server: a}", "before_server", "before_wave"),
     ],
 )
 def test_mistakes_in_hooks(tmp_path: Path, hooks: str, message: str, hint: str) -> None:

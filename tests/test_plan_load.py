@@ -281,7 +281,7 @@ def test_the_concurrency_of_the_plan_bounds_all_targets_together(plan):
 @pytest.mark.parametrize(
     ("line", "path"),
     [
-        ("cloud: {provider: openstack}", "cloud.provider"),
+        ("cloud: {provider: openstack}", None),
         ("exclude: {older_than: 90d}", "exclude.older_than"),
         ("exclude: {inventory: web.yaml}", "exclude.inventory"),
         ("notify: [{webhook: {env: X}}]", "notify"),

@@ -662,3 +662,41 @@ def test_no_form_of_a_secret_is_shown(data, place):
     with tempfile.TemporaryDirectory() as folder:
         found = mistakes(Path(folder), yaml.safe_dump({"select": {"ids": "x"}, **whole}))
     assert "hunter2" not in repr(found)
+
+
+OPENSTACK = "select: {ids: x}\nkey_pair: k\ncloud: {provider: openstack}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("reinstall: {byol: true}", "byol: not on OpenStack: Nova knows nothing of licences"),
+        ("reinstall: {user_id: u}", "user_id: not on OpenStack: Nova takes a key pair of the authenticated"),
+        ("reinstall: {mode: with-stop-server}", "mode: not on OpenStack: Nova does not stop a server"),
+        ("reinstall: {cloud_init: true}", "cloud_init: not on OpenStack"),
+        ("reinstall: {cloud_init: false}", "cloud_init: not on OpenStack"),
+        ("exclude: {enterprise_project: e}", "enterprise_project: not on OpenStack"),
+        ("protect: {enterprise_project: e}", "enterprise_project: not on OpenStack"),
+    ],
+)
+def test_what_openstack_does_not_have_is_refused_with_the_reason(tmp_path, line, message):
+    (problem,) = mistakes(tmp_path, f"{OPENSTACK}{line}\n")
+    assert problem.message.startswith(message)
+    assert problem.hint
+
+
+def test_what_asks_for_nothing_is_fine_on_openstack(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text(f"{OPENSTACK}reinstall: {{byol: false, mode: stop-first, preserve_ephemeral: true}}\n")
+    assert load_plan(path).settings.targets[0].reinstall.preserve_ephemeral
+
+
+def test_what_only_openstack_has_is_refused_elsewhere(tmp_path):
+    text = "select: {ids: x}\nkey_pair: k\nreinstall: {preserve_ephemeral: true}\n"
+    assert mistakes(tmp_path, text)[0].message.startswith("preserve_ephemeral: not on this kind of cloud")
+    text = "select: {ids: x}\nkey_pair: k\ncloud: {endpoints: {compute: 'https://nova'}}\n"
+    assert mistakes(tmp_path, text)[0].message.startswith(
+        "endpoints.compute: not a service of this kind of cloud"
+    )
+    text = f"{OPENSTACK.replace('openstack', 'openstack, endpoints: {ecs: https://ecs}')}"
+    assert mistakes(tmp_path, text)[0].message.startswith("endpoints.ecs: not a service of OpenStack")

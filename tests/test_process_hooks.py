@@ -171,10 +171,35 @@ def test_settle_undoes_and_starts_and_does_nothing_else(tmp_path: Path) -> None:
         assert pool.out == set()
 
 
+def test_a_settlement_that_is_killed_is_taken_up_again_and_a_live_run_pays_by_itself(tmp_path: Path) -> None:
+    pool = Pool(tmp_path)
+    with fleet_on(tmp_path, fleet_text(1)) as (fleet, cloud):
+        pool.set("wait-do")
+        child = fleet.start("run", hooked(fleet, pool), "--yes")
+        wait_until(lambda: pool.log, "the hook")
+        assert fleet("settle").code == 7
+        child.kill()
+        pool.set("wait-undo")
+        settling = fleet.start("settle")
+        wait_until(lambda: len(pool.log) == 2, "the undo")
+        settling.kill()
+        pool.clear("wait-undo")
+        done = fleet("settle")
+        assert done.code == 0, done.err
+        assert pool.out == set()
+        assert [line.split()[0] for line in pool.log] == ["do", "undo", "undo"]
+        assert cloud.calls() == [], "it was neither stopped nor wiped"
+        assert not hooks_of(pool)
+        nothing = fleet("settle")
+        assert nothing.code == 0
+        assert "nothing is owed" in nothing.err
+        assert fleet("check").code == 0
+
+
 def test_who_failed_after_its_wipe_is_settled_only_when_a_person_says_so(tmp_path: Path) -> None:
     pool = Pool(tmp_path)
     with fleet_on(tmp_path, fleet_text(2)) as (fleet, cloud):
-        cloud.order({"kind": "job-fails", "when": {"server": "web-1", "count": 9}})
+        cloud.order({"kind": "job-fails", "leaves": "ERROR", "when": {"server": "web-1", "count": 9}})
         plan = hooked(fleet, pool, waves="[100%]", max_failures=1)
         ran = fleet("run", plan, "--yes")
         assert ran.code == 3, ran.err

@@ -96,7 +96,7 @@ def test_what_a_person_reads() -> None:
         "  … in one zone           5 of 13  no zone",
         "  lost before it holds    5 of 13  the 3rd failure holds",
         "  expected end       Sat 05 Dec 20:33 UTC  6 min a server, by the cloud's documents",
-        "  last possible end  Sun 06 Dec 10:05 UTC  if every server used up its time-outs",
+        "  last possible end  Sun 06 Dec 18:30 UTC  if every server used up its time-outs",
         "web: 13 servers in 4 waves, at most 3 in flight",
         "  calls: 13 x reinstall-v2",
         "  login: key pair kp; user data: 17 bytes (/plans/web.yaml)",

@@ -434,7 +434,7 @@ def test_nova_actions_and_their_log() -> None:
     client.now += 120
     assert client.ask("POST", path, {"os-fly": {}})[0] == 400
     log = client.ask("GET", f"/v2.1/{P}/servers/{server}/os-instance-actions")[1]["instanceActions"]
-    assert [line["action"] for line in log] == ["start", "stop"]
+    assert [line["action"] for line in log] == ["start", "stop", "create"]
     one = client.ask("GET", f"/v2.1/{P}/servers/{server}/os-instance-actions/{log[0]['request_id']}")[1]
     assert one["instanceAction"]["events"][0]["result"] == "Success"
     kinds = [(entry.kind, entry.accepted) for entry in client.world.ledger.calls()]

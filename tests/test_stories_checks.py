@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from story_support import calm, reason, told
 
 from fleet.core.events import ChecksPassed, Started
+from fleet.core.facts import nonce_of
 from fleet.core.model import Server
-from fleet.core.settings import Check, TcpCheck, Verify
+from fleet.core.settings import Check, NonceCheck, TcpCheck, UserData, Verify
 from fleet.rehearsal import life
+from fleet.rehearsal.stories import Story
 
 Answer = Callable[[int], str | None]
 
@@ -75,3 +79,32 @@ def life_entries(journal: bytes) -> dict[str, float]:
 
     lines = [json.loads(line) for line in journal.splitlines()]
     return {line["event"]: datetime.fromisoformat(line["at"]).timestamp() for line in lines}
+
+
+TEMPLATE = b"#cloud-config\n# installed as {{ fleet.nonce }}\n"
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_nonce_proves_whose_installation_it_is(monkeypatch: pytest.MonkeyPatch, *, stale: bool) -> None:
+    """The check looks at what the cloud gave the server; an image with words of its own shows others."""
+    found: dict[str, str] = {}
+
+    class Checker:
+        async def run(self, check: Check, server: Server) -> str | None:
+            assert isinstance(check, NonceCheck)
+            shown = "fleet nonce of last year" if stale else world.servers[server.id].user_data
+            found[server.name] = check.expected
+            return None if check.expected in shown else "another one"
+
+    monkeypatch.setattr(life, "PassingChecker", Checker)
+    digest = hashlib.sha256(TEMPLATE).hexdigest()
+    data = UserData(kind="template", sha256=digest, size=len(TEMPLATE))
+    story = calm(
+        "web-1", "web-2", verify=Verify(timeout_s=60.0, checks=(NonceCheck(url="x"),)), user_data=data
+    )
+    world = story.world()
+    monkeypatch.setattr(Story, "world", lambda _story: world)
+    night = told(replace(story, user_data={digest: TEMPLATE}))
+    assert set(night.phases().values()) == {"failed" if stale else "verified"}
+    assert len(set(found.values())) == len(found)
+    assert found["web-1"] == nonce_of("story-rehearsal", world.named("web-1").id)

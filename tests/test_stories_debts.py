@@ -10,7 +10,7 @@ import pytest
 from story_support import at, calm, effect_of, reason, told
 
 from fleet.cloud.simulator.faults import Fault, fault
-from fleet.core.settings import Around, Hooks, Stop, Verify
+from fleet.core.settings import Around, Hooks, Limits, Stop, Verify
 from fleet.errors import Exit
 from fleet.rehearsal.hooks import Outcome
 from fleet.rehearsal.rehearse import crash_everywhere
@@ -80,6 +80,20 @@ def test_it_is_drained_before_it_is_stopped_and_given_back_after_it_is_verified(
             *("StopRequested", "ReinstallRequested", "ChecksPassed", "DebtPaid", "DebtPaid", "Verified"),
         ]
     assert night.endings[0].code is Exit.OK
+
+
+def test_no_more_are_drained_at_once_than_the_plan_allows() -> None:
+    story = hooked("web-1", "web-2", "web-3")
+    settings = msgspec.structs.replace(story.settings, limits=Limits(draining=1))
+    night = told(replace(story, settings=settings))
+    assert set(night.phases().values()) == {"verified"}
+    drained, most, flying, together = 0, 0, 0, 0
+    for event in night.events():
+        drained += {"DrainStarted": 1, "Drained": -1}.get(event["event"], 0)
+        flying += {"Admitted": 1, "Verified": -1}.get(event["event"], 0)
+        most, together = max(most, drained), max(together, flying)
+    assert most == 1
+    assert together > 1, "and they are in flight at the same time all the same"
 
 
 def test_a_second_attempt_does_not_drain_again() -> None:

@@ -62,7 +62,7 @@ def test_a_request_that_never_arrived_is_sent_again_after_the_settle_time() -> N
 
 @pytest.mark.parametrize("seconds", [30.0, 212.0, 220.0, 290.0])
 def test_a_stop_that_lands_after_the_reinstall_does_not_leave_a_verified_server_off(seconds: float) -> None:
-    """The lost stop is asked for again, and lands when the server is up anew: until then nobody is verified."""
+    """The lost stop is asked for again, and lands when the server is up: until then nobody is verified."""
     night = told(calm("web-1", faults=(fault("lands-late", call="stop", server="web-1", seconds=seconds),)))
     assert night.phases() == {"web-1": "verified"}
     assert night.reinstalls() == {"web-1": 1}

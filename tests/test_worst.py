@@ -26,6 +26,7 @@ from fleet.core.state import IN_FLIGHT, Run, ServerState, apply, attribute_of
 from fleet.core.waves import waves_of
 from fleet.core.worst import WorstCase, under_cap, worst_case
 
+FIFTH = NeverMoreThan(at_least=4, of_verified=20)
 ZONES = ("z1", "z2", "z3")
 TO_VERIFIED = (
     ev.Stopped,
@@ -218,7 +219,7 @@ def test_no_schedule_exceeds_the_worst_case(block: int) -> None:
     [
         ({"waves": (1, 5, 20), "concurrency": 10, "hold_after": 2}, 60, 12),
         ({"waves": (60,), "concurrency": 10, "hold_after": 2, "max_unavailable": 7}, 60, 7),
-        ({"waves": (60,), "concurrency": 20, "never_more_than": NeverMoreThan(at_least=4, of_verified=20)}, 60, 10),
+        ({"waves": (60,), "concurrency": 20, "never_more_than": FIFTH}, 60, 10),
         ({"waves": (1,), "concurrency": 20, "hold_after": 0}, 60, 1),
         ({"waves": (60,), "concurrency": 20, "hold_after": 60}, 60, 60),
     ],

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
+from fleet import freeze, history
 from fleet import manifest as manifests
 from fleet.cli.common import now
 from fleet.cloud.api import Cloud
+from fleet.core.preflight import Finding
 from fleet.core.settings import SHUFFLE
+from fleet.core.windows import Schedule
 from fleet.errors import PlanError, Problem
 from fleet.manifest import SHOWN, Manifest
 from fleet.objections import Objections
@@ -34,7 +39,7 @@ async def look(
         cloud,
         loaded.settings,
         loaded.user_data,
-        limit=limit if manifest is None else manifest.limit,
+        limit=limit if manifest is None else (),
         skip_unfit=skip_unfit or manifest is not None,
         own_ids=own_server_ids(),
         object_to=Objections(state, loaded.settings).of,
@@ -43,7 +48,13 @@ async def look(
     )
     if manifest is not None:
         found = manifests.pinned(found, manifest)
-    return found, outlook(found, now())
+    seen = history.read(state, loaded.settings.plan)
+    settings = loaded.settings
+    frozen, unread = await freeze.read(settings.freeze, settings.folder, dict(os.environ))
+    if unread is not None:
+        warning = Finding(f"{unread}: as long as that is so, nothing is started", stops=False)
+        found = replace(found, findings=(*found.findings, warning))
+    return found, outlook(found, now(), schedule=Schedule(settings.windows, frozen), seen=seen)
 
 
 def read_manifest(path: Path, loaded: LoadedPlan, limit: tuple[str, ...], digest: str | None) -> Manifest:

@@ -170,10 +170,19 @@ def may_wipe(server: ServerState, seen: Server, settings: Settings, target: Targ
     return None
 
 
-def differences(member: Member, noted: ReinstallRequested | None, seen: Server) -> list[str]:
+def differences(
+    member: Member, noted: ReinstallRequested | None, seen: Server, *, key_pair: str | None = None
+) -> list[str]:
     """Say what a reinstall changed that it should not have. Empty is good.
 
     Only what the cloud showed before is compared; it leaves fields out now and then.
+
+    Args:
+        member: The server as it was when the run was opened.
+        noted: … and right before its latest request.
+        seen: A look at it now.
+        key_pair: What it was reinstalled with. Whether the cloud shows the new one then, or goes on showing
+            the one that the server was made with, its documentation does not say: a third one is wrong.
     """
     found: list[str] = []
 
@@ -187,6 +196,8 @@ def differences(member: Member, noted: ReinstallRequested | None, seen: Server) 
     compare("addresses", sorted(member.addresses), sorted(seen.addresses))
     compare("security groups", sorted(member.security_groups), sorted(seen.security_groups))
     compare("tags", _own(member.tags), _own(seen.tags))
+    if key_pair and member.key_pair and seen.key_pair not in {"", key_pair, member.key_pair}:
+        compare("key pair", key_pair, seen.key_pair)
     compare("data disks", sorted(noted.data_disks if noted else member.data_disks), list(seen.data_disks))
     return found
 

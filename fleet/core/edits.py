@@ -42,7 +42,7 @@ def same_content(one: Reinstall, other: Reinstall) -> bool:
 def _content(plan: Reinstall) -> tuple[object, ...]:
     data = plan.user_data.sha256 if plan.user_data else None
     login = (plan.key_pair, plan.user_id, plan.admin_password)
-    return (*login, data, plan.image, plan.byol, plan.cloud_init)
+    return (*login, data, plan.image, plan.byol, plan.cloud_init, plan.preserve_ephemeral)
 
 
 def _is_pacing(path: tuple[str, ...]) -> bool:

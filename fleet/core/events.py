@@ -40,6 +40,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     flavor: str = ""
     zone: str = ""
     tags: dict[str, str] = msgspec.field(default_factory=dict)
+    key_pair: str = ""
 
 
 class RunOpened(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="RunOpened"):

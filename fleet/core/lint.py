@@ -79,7 +79,7 @@ def _concurrency(about: _About, _: object) -> Said:
     if reached >= min(asked, largest):
         if largest < asked:
             yield say(
-                f"no wave has more than {largest} servers, so `concurrency: {asked}` is never reached",
+                f"no wave has more than {_servers(largest)}, so `concurrency: {asked}` is never reached",
                 "larger waves, or leave it: it does no harm",
             )
         return

@@ -134,6 +134,7 @@ def end_of(
     each_s: Duration,
     now: datetime,
     openings: Iterable[tuple[datetime, datetime]] | None = None,
+    reserve_s: Duration | None = None,
 ) -> End:
     """Say when a run that begins *now* is over.
 
@@ -146,6 +147,8 @@ def end_of(
         each_s: Seconds that one server takes.
         now: UTC.
         openings: When windows open and close, in order, the open one first; None: any time.
+        reserve_s: Seconds that must be left before a window closes for a server to be started; None: as long
+            as it takes.
     """
     targets = {target.name: target for target in settings.targets}
     own = {name: [part for part in found if part.target == name] for name in targets}
@@ -161,9 +164,11 @@ def end_of(
             busy[name] = starts + work
         total = max(busy.values(), default=0.0)
         return End(now + timedelta(seconds=total), total)
-    return _in_windows(
-        [part for name in _in_turn(before) for part in own[name]], targets, each_s, now, openings
-    )
+    lengths = {
+        name: (each_s(target), max(each_s(target), (reserve_s or each_s)(target)))
+        for name, target in targets.items()
+    }
+    return _in_windows([part for name in _in_turn(before) for part in own[name]], lengths, now, openings)
 
 
 def _in_turn(before: Mapping[str, set[str]]) -> list[str]:
@@ -173,8 +178,7 @@ def _in_turn(before: Mapping[str, set[str]]) -> list[str]:
 
 def _in_windows(
     parts: Sequence[Stretch],
-    targets: Mapping[str, Target],
-    each_s: Duration,
+    lengths: Mapping[str, tuple[float, float]],
     now: datetime,
     openings: Iterable[tuple[datetime, datetime]],
 ) -> End:
@@ -189,8 +193,9 @@ def _in_windows(
         used = False
         while ahead:
             part = ahead[0]
-            length = each_s(targets[part.target])
-            fit = min(part.rounds, int(max(0.0, (closes - at).total_seconds()) // max(length, 1e-9)))
+            length, reserve = lengths[part.target]
+            left = (closes - at).total_seconds() - reserve
+            fit = min(part.rounds, 1 + int(left // max(length, 1e-9))) if left >= 0 else 0
             if fit:
                 used = True
                 at += timedelta(seconds=fit * length)

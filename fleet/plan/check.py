@@ -15,7 +15,7 @@ from fleet.errors import Problem
 from fleet.plan.fields import NAME_PATTERN, suggest
 from fleet.plan.files import Files
 from fleet.plan.merge import Entry
-from fleet.plan.model import Expect, Plan, Reinstall, Select, Target, Verify
+from fleet.plan.model import Expect, Hooks, Plan, Reinstall, Select, Target, Verify
 from fleet.plan.reader import Document, Loc
 
 SHORTEST_SETTLE_S = 120.0
@@ -203,6 +203,17 @@ class Checker:
             )
 
     def _check_hooks(self, entry: Entry) -> None:
+        hooks = entry.hooks or Hooks()
+        about_servers = [*(hooks.on_failure or ())]
+        for pair in hooks.around_server or ():
+            about_servers += [*pair.do, *pair.undo]
+        if any("public_ip" in placeholders(word) for word in about_servers):
+            self._wrong(
+                entry.origin("hooks"),
+                "{server.public_ip} is not known to hooks: addresses of that kind come and go",
+                "write {server.private_ip}, {server.id} or {server.name}",
+                at_key=True,
+            )
         for name in _NOT_ABOUT_A_SERVER:
             argv = getattr(entry.hooks, name, None) or ()
             for word in argv:

@@ -194,6 +194,7 @@ def _reinstall(entry: Entry, given: Reinstall, files: Files) -> settings.Reinsta
         timeout_s=given.timeout,
         attempts=given.attempts,
         settle_s=given.settle,
+        preserve_ephemeral=given.preserve_ephemeral,
     )
 
 

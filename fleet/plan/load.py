@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from fleet.core.settings import Settings
 from fleet.errors import PlanError, Problem
 from fleet.plan.check import Checker, legal_name
 from fleet.plan.convert import to_settings
+from fleet.plan.elsewhere import not_on_this_cloud
 from fleet.plan.files import Files
 from fleet.plan.merge import Entry, fill_up
 from fleet.plan.messages import nothing_given, parse
@@ -76,7 +79,7 @@ def load_plan(path: Path) -> LoadedPlan:
     digest = hashlib.sha256(content).hexdigest()
     settings = to_settings(plan, entries, files, name=name, digest=digest, folder=str(folder))
 
-    problems += checker.problems + files.problems
+    problems += checker.problems + files.problems + list(not_on_this_cloud(document, entries))
     if problems:
         raise PlanError(*in_file_order(problems))
     missing = unbuilt(document, entries)
@@ -125,8 +128,12 @@ def _entries(document: Document, plan: Plan, problems: list[Problem]) -> list[En
 def _content(path: Path) -> bytes:
     file = str(path)
     try:
-        with path.open("rb") as opened:
-            return opened.read(MAX_BYTES + 1)
+        # Opened without waiting: a named pipe that nobody writes to would keep us for ever.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+            mode = os.fstat(opened.fileno()).st_mode
+            if stat.S_ISREG(mode):
+                return opened.read(MAX_BYTES + 1)
+        problem = Problem("this is no regular file", hint="write the plan to a file", file=file)
     except FileNotFoundError:
         problem = Problem("there is no such file", hint="check the path", file=file)
     except IsADirectoryError:

@@ -42,6 +42,9 @@ class Endpoints(Part):
     evs: Endpoint | None = Field(None, description="Elastic Volume Service, for the disk quota")
     as_: Endpoint | None = Field(None, alias="as", description="Auto Scaling")
     cbr: Endpoint | None = Field(None, description="Cloud Backup and Recovery")
+    identity: Endpoint | None = Field(None, description="OpenStack: Keystone")
+    compute: Endpoint | None = Field(None, description="OpenStack: Nova")
+    image: Endpoint | None = Field(None, description="OpenStack: Glance")
 
 
 class Cloud(Part):
@@ -168,6 +171,9 @@ class Reinstall(Part):
     settle: Timeout | None = Field(
         None, description="How long a request without an answer is watched before it is concluded upon"
     )
+    preserve_ephemeral: bool | None = Field(
+        None, description="OpenStack: leave the ephemeral disk as it is, where the hypervisor can"
+    )
 
 
 class Stop(Part):
@@ -205,10 +211,14 @@ class Check(Choice):
 
     choices: ClassVar[tuple[str, ...]] = ("tcp", "http", "command", "ssh")
 
-    tcp: Annotated[Tcp, Short("port", (int,))] | None = Field(None, description="A port accepts connections")
+    tcp: Annotated[Tcp, Short("port", (int, str))] | None = Field(
+        None, description="A port accepts connections"
+    )
     http: Annotated[Http, Short("url", (str,))] | None = Field(None, description="A URL answers")
     command: Command | None = Field(None, description="A command ends with 0; {server.name} and the like")
-    ssh: Annotated[Ssh, Short("port", (int,))] | None = Field(None, description="A port has an SSH banner")
+    ssh: Annotated[Ssh, Short("port", (int, str))] | None = Field(
+        None, description="A port has an SSH banner"
+    )
     timeout: Timeout | None = Field(None, description="Only with command: it is killed after so long")
 
 

@@ -20,7 +20,7 @@ _IN_SELECT = {"older_than": "selecting by age", "inventory": "selecting from an 
 
 def unbuilt(document: Document, entries: list[Entry]) -> tuple[Problem, ...]:
     """Return a problem for every part of the plan that nothing would act upon."""
-    found = [(loc, what) for loc, what in _asked(document, entries) if _asks(document.get(*loc))]
+    found = [(loc, what) for loc, what in _asked(entries) if _asks(document.get(*loc))]
     return tuple(
         document.problem(
             loc, f"{what}: not built yet", "take it out; until it is built it would be ignored", at_key=True
@@ -34,12 +34,10 @@ def _asks(value: object) -> bool:
     return value not in (None, [], {}, "0s", "0m")
 
 
-def _asked(document: Document, entries: list[Entry]) -> Iterator[tuple[Loc, str]]:
+def _asked(entries: list[Entry]) -> Iterator[tuple[Loc, str]]:
     for name, what in _EVERYWHERE.items():
         yield (name,), what
     yield ("cloud", "profile"), "profiles of clouds.yaml"
-    if document.get("cloud", "provider") == "openstack":
-        yield ("cloud", "provider"), "the provider openstack"
     for place in [("protect",), *((*entry.loc, part) for entry in entries for part in ("select", "exclude"))]:
         for name, what in _IN_SELECT.items():
             yield (*place, name), what

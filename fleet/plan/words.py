@@ -264,7 +264,7 @@ def _regular_expression(value: str) -> str:
         re.compile(value)
     except (re.error, OverflowError, RecursionError) as error:
         said = getattr(error, "msg", "too big")
-        raise wrong(f"{show(value)} is no regular expression: {said}", "plain words may do") from None
+        raise wrong(f"this is no regular expression: {said}", "plain words may do") from None
     return value
 
 

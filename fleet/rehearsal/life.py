@@ -30,7 +30,7 @@ from fleet.cloud.simulator.face import Face
 from fleet.cloud.simulator.transport import SimulatedTransport
 from fleet.core.events import Event, RunResumed, Skipped
 from fleet.core.forecast import Forecast
-from fleet.core.model import Server
+from fleet.core.model import Server, ServerId
 from fleet.core.settings import Check, Settings
 from fleet.core.state import Run, is_payable
 from fleet.engine import Engine
@@ -313,7 +313,12 @@ class Life:
         scene = self.scene
         scene.disk.cut(0)
         found = await survey(
-            cloud, scene.settings, scene.user_data, limit=scene.limit, skip_unfit=scene.skip_unfit
+            cloud,
+            scene.settings,
+            scene.user_data,
+            limit=scene.limit,
+            skip_unfit=scene.skip_unfit,
+            now=self.clock.now(),
         )
         found.refuse()
         opened = opening(found, run=f"{scene.settings.plan}-rehearsal", plan_path=PATH, limit=scene.limit)
@@ -337,7 +342,8 @@ class Life:
         return recorder, self._orders(recorder.run.settings, identity.user_id)
 
     def _orders(self, settings: Settings, user_id: str) -> Orders:
-        return Orders(settings, passwords={}, user_data=self.scene.user_data, user_id=user_id)
+        run = f"{settings.plan}-rehearsal"
+        return Orders(settings, passwords={}, user_data=self.scene.user_data, user_id=user_id, run=run)
 
     def _status(self, server: str) -> str | None:
         found = self.scene.face.world.servers.get(server)
@@ -352,7 +358,13 @@ class Life:
         line = disk.data[disk.data.rfind(b"\n", 0, mine) + 1 : mine]
         if b'"event":"ReinstallRequested"' not in line:
             return f"its last durable word is {bytes(line)!r}"
-        return None
+        run = self.ending.run
+        assert run is not None  # noqa: S101 - it has announced something
+        pairs = run.target(run.servers[ServerId(server)]).hooks.around_server
+        missing = {str(number) for number in range(1, len(pairs) + 1)} - set(
+            self.scene.book.done.get(server, ())
+        )
+        return f"what is done before was not done: {sorted(missing)}" if missing else None
 
     # -- what befalls it ----------------------------------------------------------------------------
 

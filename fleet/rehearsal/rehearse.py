@@ -102,13 +102,14 @@ def _estate(
 
 
 def _for_rehearsal(settings: Settings) -> Settings:
-    """Leave out what a rehearsal must not need: passwords, commands, the cloud's address."""
+    """Leave out what a rehearsal must not need: passwords, commands, backups, the cloud's address."""
     targets = tuple(
         msgspec.structs.replace(
             target,
             reinstall=msgspec.structs.replace(
                 target.reinstall, admin_password=None, key_pair=target.reinstall.key_pair or defaults.KEY_PAIR
             ),
+            require_backup=None,
         )
         for target in settings.targets
     )

@@ -189,7 +189,7 @@ def _left_out(found: Survey, *, everything: bool) -> Iterator[str]:
             names.setdefault(reason, []).append(one_line(label))
         for reason, count in reasons.most_common(None if everything else 12):
             yield f"  {count} x {one_line(reason)}: {_some(names[reason], everything)}"
-    if found.skipped:
+    if found.skipped and not found.manifest:  # there they are differences
         labels = {member.id: member.name or member.id for member in found.members}
         yield f"skipped: {len(found.skipped)}"
         skipped: dict[str, list[str]] = {}

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from contract.lab import Lab, Lossy
+from contract.real_nova import is_nova_wipe, real_nova
 
 from fleet.clock import SystemClock
 from fleet.cloud.ecs.auth import Password, PasswordLogin
@@ -55,16 +56,10 @@ def _is_ecs_wipe(request: Request) -> bool:
     return request.url.endswith(("/reinstallos", "/changeos"))
 
 
-def is_nova_wipe(request: Request) -> bool:
-    return request.url.endswith("/action") and (request.body or b"").startswith(b'{"rebuild"')
-
-
 @pytest.fixture(params=CLOUDS)
 async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
     """One cloud, fresh where it is simulated."""
     if request.param == "nova":
-        from contract.real_nova import real_nova  # noqa: PLC0415 - only where there is one
-
         async with real_nova() as found:
             yield found
         return

@@ -5,6 +5,7 @@ No test knows which cloud it runs on. Where clouds may differ the test says so a
 
 from __future__ import annotations
 
+import contextlib
 from uuid import uuid4
 
 import pytest
@@ -67,7 +68,6 @@ async def test_the_list_has_every_server_once(lab: Lab) -> None:
             assert server.name
             assert server.flavor
             assert server.system_disk
-            assert server.addresses
 
 
 async def test_some_servers_are_read_without_the_others(lab: Lab) -> None:
@@ -135,10 +135,8 @@ async def test_stopping_what_is_off_is_refused_or_does_nothing(lab: Lab) -> None
     """It is asked again when nothing seems to come of a stop, so it must be harmless."""
     await lab.off(lab.servers[0])
     for force in (False, True):
-        try:
+        with contextlib.suppress(Rejected):
             await lab.cloud.stop([lab.servers[0]], force=force)
-        except Rejected:
-            pass
         assert (await lab.until(lab.servers[0], lambda look: look.is_off, "still off")).is_off
 
 

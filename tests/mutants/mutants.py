@@ -12,6 +12,7 @@ JOURNAL = ("tests/test_journal.py",)
 STATE = ("tests/test_state.py",)
 DOUBT = ("tests/test_doubt.py",)
 CHECKS = ("tests/test_stories_checks.py",)
+DEBTS = ("tests/test_stories_debts.py",)
 STORIES = (
     "tests/test_stories_servers.py",
     "tests/test_stories_doubt.py",
@@ -610,7 +611,7 @@ MUTANTS = (
         "fleet/debts.py",
         "        ctx.record(DebtPaid(server=server.id, debt=START))\n",
         "",
-        STORIES,
+        DEBTS,
     ),
     Mutant(
         "the-dead-not-counted",
@@ -667,5 +668,94 @@ MUTANTS = (
         "if server.wiped is False and (why := await ctx.not_now()) is not None:",
         "if False and (why := await ctx.not_now()) is not None:",
         ("tests/test_steering.py", "tests/test_stories_rollout.py"),
+    ),
+    # -- debts and hooks --------------------------------------------------------------------------------
+    Mutant(
+        "debt-after-the-deed",
+        "a debt is on the disk before it is made",
+        "fleet/core/events.py",
+        "        DebtOwed,\n        DebtPaid,\n",
+        "        DebtPaid,\n",
+        DEBTS,
+    ),
+    Mutant(
+        "left-as-it-is",
+        "who is given up unharmed is put back as it was found",
+        "fleet/context.py",
+        "        if untouched and owes and server.giving_up is None",
+        "        if False and untouched and owes and server.giving_up is None",
+        DEBTS,
+    ),
+    Mutant(
+        "traffic-to-who-is-off",
+        "who cannot be started again gets no traffic",
+        "fleet/debts.py",
+        "            ctx.record(UndoFailed(server=server.id, debt=START, why=why))\n            return why\n",
+        "            ctx.record(UndoFailed(server=server.id, debt=START, why=why))\n",
+        DEBTS,
+    ),
+    Mutant(
+        "traffic-to-the-broken",
+        "who failed after its wipe is not given back by itself",
+        "fleet/core/state.py",
+        "        return server.untouched and owes_undoing(server)\n",
+        "        return owes_undoing(server)\n",
+        DEBTS,
+    ),
+    Mutant(
+        "half-done-taken-for-done",
+        "what a dead life had begun is undone before it is done again",
+        "fleet/core/state.py",
+        "            server.owed[debt] = False\n",
+        "            server.owed[debt] = True\n",
+        DEBTS,
+    ),
+    Mutant(
+        "anothers-doing-undone",
+        "only what we did is undone",
+        "fleet/debts.py",
+        "            if not ran.begun or ran.code == NOTHING_DONE:\n",
+        "            if False:\n",
+        DEBTS,
+    ),
+    Mutant(
+        "one-undo-fails-all-stay",
+        "one that cannot be undone is no reason to leave the others",
+        "fleet/debts.py",
+        "for debt in debts if (why := await _undo(server, ctx, debt)) is not None]",
+        "for debt in debts[:1] if (why := await _undo(server, ctx, debt)) is not None]",
+        DEBTS,
+    ),
+    Mutant(
+        "open-debts-end-well",
+        "a run with open debts never ends with 0",
+        "fleet/engine.py",
+        "if counts[Phase.FAILED] or any(owes_undoing(server) for server in run.servers.values()):",
+        "if counts[Phase.FAILED]:",
+        DEBTS,
+    ),
+    Mutant(
+        "orphan-left",
+        "a hook of a dead life is ended before another one is run",
+        "fleet/hooks.py",
+        "                await asyncio.to_thread(_kill_holders, path)\n",
+        "                await asyncio.sleep(0)\n",
+        ("tests/test_hooks.py",),
+    ),
+    Mutant(
+        "environment-to-hooks",
+        "hooks get a list of usual variables and no others",
+        "fleet/hooks.py",
+        "environment=usual(os.environ, env) | variables,",
+        "environment=dict(os.environ) | variables,",
+        ("tests/test_hooks.py",),
+    ),
+    Mutant(
+        "any-nonce-will-do",
+        "the nonce is the one of this run and server",
+        "fleet/checks.py",
+        "        if check.expected.encode() in ran.output:\n",
+        "        if ran.output:\n",
+        ("tests/test_checks_more.py",),
     ),
 )

@@ -37,6 +37,8 @@ class Purpose(Enum):
     """Stop, start: safe to repeat."""
 
     READ = auto()
+    LOOKUP = auto()
+    """A read for the pre-flight, of a service that answers in HTML: Glance says its 404 so."""
 
 
 REBUILDING = "rebuild"
@@ -107,12 +109,13 @@ def _kind(status: int, text: str, purpose: Purpose) -> type[CloudError]:
             return OutcomeUnknown
         return Busy
     if status >= 500 or status < 300 or status in shared.DOUBTFUL_STATUSES or (wipe and not text):
-        return OutcomeUnknown if purpose is not Purpose.READ else Unavailable
+        return OutcomeUnknown if purpose in {Purpose.WIPE, Purpose.SWITCH} else Unavailable
     if status < 400 or status in {401, 406}:
         return CloudUnusable
     if status == 404:
-        return NotFound if text else Unavailable  # a proxy's page says nothing about a server
-    if status == 403 and purpose is Purpose.READ:
+        # A proxy's page says nothing about a server.
+        return NotFound if text or purpose is Purpose.LOOKUP else Unavailable
+    if status == 403 and purpose in {Purpose.READ, Purpose.LOOKUP}:
         return CloudUnusable
     return Rejected
 

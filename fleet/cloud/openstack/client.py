@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -34,6 +34,7 @@ from fleet.cloud.openstack.session import REIMAGES_VOLUMES, Call, Session
 from fleet.core.model import Identity, Image, Job, JobId, JobStatus, KeyPair, Server, ServerId
 from fleet.errors import CloudUnusable, NotFound, OutcomeUnknown, Rejected, Unavailable
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 PAGE_SIZE = 1000
@@ -88,7 +89,7 @@ class NovaCloud:
         wanted = [raw for raw in found.values() if only is None or raw.server.id in only]
         # Of a server that Nova cannot reach just now only a read of its own says that it is there.
         clear = [raw for raw in wanted if not raw.in_doubt]
-        made = await _several(self._installations.complete(raw) for raw in clear)
+        made = await _several(clear, self._installations.complete)
         by_id = {server.id: server for server in made}
         if only is None:
             by_id |= {raw.server.id: raw.server for raw in wanted if raw.in_doubt}
@@ -153,7 +154,8 @@ class NovaCloud:
 
     async def image(self, image: str) -> Image:
         """Return an image. Raises NotFound."""
-        call = Call("image", f"reading image {image}", f"/images/{_segment(image)}", service="image")
+        path = f"/images/{_segment(image)}"
+        call = Call("image", f"reading image {image}", path, Purpose.LOOKUP, service="image")
         return await self._session.ask(call, lambda body: parse.image(body, image))
 
     async def key_pair(self, name: str) -> KeyPair:
@@ -185,7 +187,7 @@ class NovaCloud:
                 return await self.server(server)
             return None
 
-        found = await _several(read(server) for server in sorted(servers))
+        found = await _several(sorted(servers), read)
         return [server for server in found if server is not None]
 
     async def _all_pages(self) -> dict[ServerId, Raw]:
@@ -291,22 +293,22 @@ class NovaCloud:
                 return error
             return None
 
-        found = await _several(one(server) for server in dict.fromkeys(servers))
+        found = await _several(list(dict.fromkeys(servers)), one)
         for worst in (OutcomeUnknown, CloudUnusable, Unavailable, Rejected):
             for error in found:
                 if isinstance(error, worst):
                     raise error
 
 
-async def _several(work: Iterable[Awaitable[T]]) -> list[T]:
-    """Do *work*, `AT_ONCE` at a time; return the results in its order. The first error ends it."""
+async def _several(things: Sequence[A], work: Callable[[A], Awaitable[T]]) -> list[T]:
+    """Do *work* with *things*, `AT_ONCE` at a time; return the results in order. The first error ends it."""
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def within(each: Awaitable[T]) -> T:
+    async def within(thing: A) -> T:
         async with room:
-            return await each
+            return await work(thing)
 
-    tasks = [asyncio.ensure_future(within(each)) for each in work]
+    tasks = [asyncio.ensure_future(within(thing)) for thing in things]
     try:
         return list(await asyncio.gather(*tasks))
     finally:

@@ -132,7 +132,7 @@ def act(backend: Backend, call: Call, now: float) -> Answer:
         order = _order(backend, call, server, body.rebuild)
         twist = backend.book.twist("reinstall", (server.id, server.name), now)
         rebuild(world, server, order, now, twist)
-        job = request
+        job = f"{server.id}/{request}"  # an action is known by its server only
     elif kind in {"lock", "unlock"}:
         world.lock(server, now, locked=kind == "lock")
     else:

@@ -65,7 +65,9 @@ class _Rebuild:
         )  # fmt: skip
         others = [disk for disk in server.disks if not disk.system]
         self.world.change(server, now, disks=[new, *others], launched=now, show=Show.ACTIVE, fault=None)
-        self.world.effect("disk-replaced", server, now, old=old.id if old else "", new=new.id)
+        # Nova shows no id of a local disk. What tells the new installation from the old one is its action.
+        made_by = f"rebuild:req-{order.request_id}"
+        self.world.effect("disk-replaced", server, now, old=old.id if old else "", new=made_by)
 
     def powering_off(self, now: float) -> None:
         if self.was_off:
