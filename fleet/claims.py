@@ -129,7 +129,7 @@ def _write(fd: int, claimed: _Claimed) -> None:
     while written < len(data):
         written += os.pwrite(fd, data[written:], written)
     os.ftruncate(fd, len(data))
-    os.fdatasync(fd)
+    os.fsync(fd)
 
 
 def _read(fd: int, path: Path, wanted: Collection[str]) -> _Claimed:

@@ -124,7 +124,7 @@ REFUSED = [
         ("--yes",),
         "no server",
     ),
-    ("unbuilt", {"more": "freeze: [2026-12-24]\n"}, ("--yes",), ":8:1: "),
+    ("unbuilt", {"more": "notify: [{webhook: {env: HOOK_URL}}]\n"}, ("--yes",), ":8:1: "),
     ("unknown key pair", {}, ("--yes",), "key pair 'no-such-key' does not exist"),
 ]  # fmt: skip
 
@@ -157,9 +157,7 @@ def test_what_is_refused_is_exit_2_and_nothing_is_sent(tmp_path: Path) -> None:
 def test_what_is_not_built_yet_is_named_with_its_line(tmp_path: Path) -> None:
     """Valid to the last field, so `validate` warns; preview and run would deceive, so they refuse."""
     with fleet_on(tmp_path, fleet_text(1)) as (fleet, cloud):
-        plan = fleet.plan(
-            plan_text(more="freeze: [2026-12-24/2026-12-27]\nhooks: {on_failure: [/bin/true]}\n")
-        )
+        plan = fleet.plan(plan_text(more="notify: [{webhook: {env: HOOK_URL}}]\n"))
         valid = fleet("validate", plan)
         assert valid.code == 0, valid.err
         assert f"warning: {plan}:8:" in valid.err
@@ -167,8 +165,7 @@ def test_what_is_not_built_yet_is_named_with_its_line(tmp_path: Path) -> None:
             refused = fleet(*command)
             assert refused.code == 2
             assert f"{plan}:8:1: " in refused.err
-            assert "frozen dates: not built yet" in refused.err
-            assert "hooks (on_failure): not built yet" in refused.err
+            assert "notifications: not built yet" in refused.err
         assert cloud.calls() == []
 
 
