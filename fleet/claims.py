@@ -240,6 +240,23 @@ def claim_servers(
         return Claim(path, fd, claimed)
 
 
+def forget(folder: Path, run: str) -> None:
+    """Drop the claim of a dead run whose servers are no more. A live run keeps its own.
+
+    Raises:
+        JournalError: The claims cannot be read.
+    """
+    with _guarded(folder) as live, contextlib.suppress(FileNotFoundError):
+        path = live / f"{run}.json"
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+        finally:
+            os.close(fd)
+
+
 def _look(folder: Path, path: Path, wanted: set[str]) -> HalfDone | None:
     """Say what the claim of another run has to do with *wanted*. Under the guard.
 

@@ -19,8 +19,10 @@ from typing import Any
 import click
 
 from fleet import runs
+from fleet.claims import forget
 from fleet.cli.common import say
 from fleet.errors import Exit, FleetError
+from fleet.report.digest import digest_of
 
 URL_VARIABLE = "FLEET_SIMULATOR_URL"
 _READY_S = 20.0
@@ -210,6 +212,7 @@ def _demo_cloud(folder: Path, *, speed: float, seed: int) -> DemoCloud:
         if cloud.ask("health") is not None:
             say(f"the simulated cloud of the unfinished demo still runs at {cloud.url}")
             return cloud
+        _forget_runs_on(cloud)
     ready.unlink(missing_ok=True)
     log = folder / "cloud.log"
     command = [
@@ -250,6 +253,14 @@ def _demo_cloud(folder: Path, *, speed: float, seed: int) -> DemoCloud:
     raise FleetError(
         "the simulated cloud did not start" + (f": {tail[0]}" if tail else ""), hint=f"see {log}"
     )
+
+
+def _forget_runs_on(gone: DemoCloud) -> None:
+    """Let go of what runs on a cloud that is no more have left half done: their servers went with it."""
+    state = runs.state_folder()
+    for name, journal in runs.journals_of(state, "demo"):
+        if not runs.is_stillborn(journal) and digest_of(journal).cloud.startswith(f"{gone.url}/"):
+            forget(state, name)
 
 
 def _print_record(record: dict[str, Any]) -> None:
