@@ -259,7 +259,7 @@ def _forget_runs_on(gone: DemoCloud) -> None:
     """Let go of what runs on a cloud that is no more have left half done: their servers went with it."""
     state = runs.state_folder()
     for name, journal in runs.journals_of(state, "demo"):
-        if not runs.is_stillborn(journal) and digest_of(journal).cloud.startswith(f"{gone.url}/"):
+        if not runs.is_stillborn(journal) and digest_of(journal).cloud.split()[:1] == [gone.url]:
             forget(state, name)
 
 
