@@ -187,3 +187,27 @@ def test_the_search_for_clocks_finds_one() -> None:
         "time.time",
         "random.random",
     }
+
+
+def test_no_virtual_time_passes_while_a_thread_would_work() -> None:
+    async def main() -> tuple[str, float]:
+        async with asyncio.timeout(1000):
+            found = await asyncio.to_thread(slow, "done")
+        return found, asyncio.get_running_loop().time()
+
+    def slow(word: str) -> str:
+        time.sleep(0.05)
+        return word
+
+    assert run_virtual(main()) == ("done", 0.0)
+
+
+def test_what_would_fail_in_a_thread_fails_for_whoever_waits() -> None:
+    async def main() -> None:
+        with pytest.raises(OSError, match="no such thing"):
+            await asyncio.to_thread(fail)
+
+    def fail() -> None:
+        raise OSError("no such thing")
+
+    run_virtual(main())
