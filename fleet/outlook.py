@@ -116,7 +116,7 @@ class Outlook:
         if not self._has_freeze:
             return
         found, self._unreadable = await freeze.read(
-            self._settings.freeze, self._settings.folder, dict(os.environ)
+            self._settings.freeze, self._settings.folder, dict(os.environ), self._clock.now()
         )
         self._schedule = Schedule(self._settings.windows, found)
         self.changed.set()

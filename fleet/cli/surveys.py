@@ -50,7 +50,7 @@ async def look(
         found = manifests.pinned(found, manifest)
     seen = history.read(state, loaded.settings.plan)
     settings = loaded.settings
-    frozen, unread = await freeze.read(settings.freeze, settings.folder, dict(os.environ))
+    frozen, unread = await freeze.read(settings.freeze, settings.folder, dict(os.environ), now())
     if unread is not None:
         warning = Finding(f"{unread}: as long as that is so, nothing is started", stops=False)
         found = replace(found, findings=(*found.findings, warning))
