@@ -24,6 +24,12 @@ POLL_S = 1.0
 ANSWER_S = 10.0
 """How long a command waits for its answer: ten looks. A process that is stopped does not answer."""
 
+LOOK_S = 0.1
+"""How often a command looks for its answer."""
+
+READ_S = 1.0
+"""How long a process that ends waits for its answers to be read."""
+
 _ORDER, _ANSWER = ".order", ".answer"
 
 
@@ -65,8 +71,15 @@ class Inbox:
                 answer(f"this is no order: {error}")
 
     def close(self) -> None:
-        """Remove the folder, unless an order has come that nobody took."""
+        """Remove the folder, unless an order has come that nobody took.
+
+        The run may have ended because of an order: whoever gave it gets the time to read the answer.
+        """
         try:
+            for _ in range(round(READ_S / LOOK_S)):
+                if not any(path.suffix == _ANSWER for path in self._folder.iterdir()):
+                    break
+                time.sleep(LOOK_S)
             for path in self._folder.iterdir():
                 if path.suffix == _ANSWER:
                     path.unlink()
@@ -94,8 +107,8 @@ def ask(journal: Path, order: Order) -> str | None:
     path = folder / f"{uuid.uuid4().hex}{_ORDER}"
     _write(path, msgspec.json.encode(order))
     answer = path.with_suffix(_ANSWER)
-    for _ in range(round(ANSWER_S / 0.1)):
-        time.sleep(0.1)
+    for _ in range(round(ANSWER_S / LOOK_S)):
+        time.sleep(LOOK_S)
         if answer.exists():
             words = answer.read_text()
             answer.unlink(missing_ok=True)

@@ -46,6 +46,17 @@ def with_(**fields) -> Settings:
     return plan(target(**(GOOD | fields)))
 
 
+@pytest.mark.parametrize(
+    "rollout",
+    [
+        Rollout(waves=(1, 10), hold_after=1, approve_after=(1,)),
+        Rollout(waves=(2, 10), hold_after=2, in_a_row=2),
+    ],
+)
+def test_a_first_wave_that_may_fail_but_stops_the_rest_is_no_news(rollout: Rollout) -> None:
+    assert "wave 1 fail" not in said(with_(rollout=rollout))
+
+
 def test_a_good_plan_is_not_nagged() -> None:
     assert said(with_()) == ""
 

@@ -113,7 +113,12 @@ def _budget(about: _About, _: object) -> Said:
             f"`hold_after: {written}` lets all {servers} servers fail: nothing ever holds",
             "write how many you would be willing to lose",
         )
-    elif about.waves and len(about.waves) > 1 and may >= about.waves[0]:
+    elif (
+        len(about.waves or ()) > 1
+        and may >= about.waves[0]
+        and 1 not in rollout.approve_after
+        and (rollout.in_a_row is None or rollout.in_a_row > about.waves[0])
+    ):
         yield say(
             f"`hold_after: {written}` lets the whole of wave 1 fail ({about.waves[0]} of {about.waves[0]}), "
             "and wave 2 starts all the same",

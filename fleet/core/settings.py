@@ -232,7 +232,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         max_unavailable: Servers out of service at once: in flight, or failed and left down. Shares round
             down.
         spread: Attribute (as in ``order``) to servers in flight, or failed and left down, at once per value.
-        in_a_row: So many may fail one after the other; one more holds.
+        in_a_row: When so many have failed one after the other, it holds.
         never_more_than: Cap on failed + in flight.
         bake_s: Seconds between a wave's end and the next wave; then the wave is checked again.
         approve_after: Numbers of waves, from 1, after which a person must approve.
