@@ -28,9 +28,11 @@ from fleet.core.events import (
     GroupHeld,
     HookFailed,
     PaceLowered,
+    Paused,
     RunDrained,
     RunFinished,
     RunHeld,
+    Unpaused,
     WaveBaked,
     WaveStarted,
     WentBad,
@@ -296,9 +298,21 @@ class Engine:
                     break
                 if not self._start_wave(server):
                     break
+                self._note_pause(None)
                 self.record(Admitted(server=server_id))
                 self._drive(server)
+            crowded = "other runs of this machine fill its limit" if self._crowded else None
+            self._note_pause(outside.closed or (None if self._tasks else crowded))
             return decision
+
+    def _note_pause(self, closed: str | None) -> None:
+        """Record when nobody new is started for what the journal does not show, and when that is over."""
+        run = self.run
+        if closed is None:
+            if run.paused is not None:
+                self.record(Unpaused())
+        elif run.paused is None and run.held is None and run.drained is None and run.counts()[Phase.WAITING]:
+            self.record(Paused(reason=closed))
 
     def _is_over(self, decision: Decision) -> bool:
         """Tell whether this life ends, with nobody in flight and nobody to be started."""

@@ -80,8 +80,10 @@ def test_a_red_gate_starts_nobody_new_and_green_goes_on(tmp_path: Path) -> None:
         green.unlink()
         fleet.wait_for("Verified", child=night)
         assert fleet.count("ReinstallRequested") == 1
+        fleet.wait_for("Paused", child=night)
         status = fleet("status")
         green.touch()
         assert night.wait().code == 0, night.err
         assert cloud.reinstalls() == once_each(3)
-        assert "in flight" in status.out
+        assert "2 x gate is red: command test: ended with 1" in status.out
+        assert fleet.count("Unpaused") == 1

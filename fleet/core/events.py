@@ -159,6 +159,16 @@ class RunDrained(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", t
     reason: str
 
 
+class Paused(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="Paused"):
+    """Nobody new is started for now: a gate is red, a window closed, or other runs fill the machine."""
+
+    reason: str
+
+
+class Unpaused(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="Unpaused"):
+    """What nobody was started for is over."""
+
+
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="RunFinished"):
     """Every server of the run is settled."""
 
@@ -513,6 +523,8 @@ RunEvent = (
     | HookFailed
     | FreezeOverridden
     | WaveBaked
+    | Paused
+    | Unpaused
 )
 Event = ServerEvent | RunEvent
 

@@ -272,6 +272,7 @@ class Run:
         held: Why nothing more is started, or None.
         everybody: A failure that would hit everybody and has not been released, or None.
         drained: Why this life starts nothing more, or None.
+        paused: Why nobody new is started for now, of what only a live process sees; or None.
         lives: How many processes have worked on it.
         finished: The last word was that everybody is settled.
         groups_held: Groups of which nothing more is started, each with the reason.
@@ -290,6 +291,7 @@ class Run:
         self.held: str | None = None
         self.everybody: str | None = None
         self.drained: str | None = None
+        self.paused: str | None = None
         self.finished = False
         self.lives = 1
         self.groups_held: list[tuple[dict[str, str], str]] = []
@@ -431,7 +433,7 @@ def apply(run: Run, event: ev.Event, at: datetime) -> None:
             for server in run.servers.values():
                 # Whether the dead process got its answer, nobody knows.
                 server.late_stop |= server.stop_asked
-            run.drained = None
+            run.drained = run.paused = None
             run.finished = False
             if settings is not None:
                 run.edit(settings)
@@ -450,6 +452,10 @@ def apply(run: Run, event: ev.Event, at: datetime) -> None:
                 target.pace = None
         case ev.RunDrained(reason=reason):
             run.drained = reason
+        case ev.Paused(reason=reason):
+            run.paused = reason
+        case ev.Unpaused():
+            run.paused = None
         case ev.RunFinished():
             run.finished = True
         case ev.GroupHeld(group=group, reason=reason):

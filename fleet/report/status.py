@@ -118,11 +118,11 @@ def as_data(run: Run, *, worked_on: str | None, now: datetime, name: str) -> dic
 
 
 def _outside(run: Run, now: datetime) -> Outside:
-    """Return what the clock says by the plan alone; gates and calendars are read by who works on the run."""
-    if not run.settings.windows and not run.settings.freeze:
+    """Return what the clock says by the plan; of all else, what its process has read."""
+    if run.paused is None and not run.settings.windows and not run.settings.freeze:
         return ANY_TIME
     state = of_plan(run.settings).at(now)
-    return Outside(now=now, closed=state.closed, closes_at=state.closes_at, final=True)
+    return Outside(now=now, closed=state.closed or run.paused, closes_at=state.closes_at, final=True)
 
 
 def _awaited(run: Run) -> dict[str, Any] | None:

@@ -114,6 +114,8 @@ def story() -> list[ev.Event]:
         ev.Approved(target="web", wave=1, reason="CHG-1", by="carol"),
         ev.GroupHeld(group={"flavor": "s3"}, reason="2 failed alike"),
         ev.PaceLowered(target="web", concurrency=3, reason="slower"),
+        ev.Paused(reason="gate is red: http status.example.net: status 503"),
+        ev.Unpaused(),
         ev.RunResumed(host="bastion", pid=2),
         ev.Skipped(server=one, reason="known (alice)"),
         ev.Skipped(server=two, reason="known (alice)"),
