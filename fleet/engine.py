@@ -443,6 +443,9 @@ class Engine:
         earlier = [each for each in mine if each.member.wave < number]
         step = max(1, len(earlier) // SAMPLE)
         await self._look_again([*wave, *islice(earlier[::step], SAMPLE)])
+        again = target.waves[number - 1]
+        if again.unsettled or again.settled_at != settled_at:
+            return  # somebody of it was given another try meanwhile: it bakes anew once that is over
         self.record(WaveBaked(target=name, wave=number))
 
     async def _look_again(self, servers: Iterable[ServerState]) -> None:

@@ -8,19 +8,17 @@ stays so. It knows format 1 of the journal and ignores events and fields that it
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
-Fact = Mapping[str, Any]
+from fleet.referee_limits import IN_FLIGHT, SETTLED, Fact, Limits, Server
+
+__all__ = ["Fact", "Report", "judge"]
 
 FORMAT = 1
-
-IN_FLIGHT, SETTLED = "in flight", ("verified", "failed", "skipped")
 
 
 @dataclass(slots=True)
@@ -41,31 +39,6 @@ class Report:
     lives: int = 0
     finished: bool = False
     states: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Server:
-    """What the journal has said about one server so far."""
-
-    target: str
-    wave: int
-    name: str
-    state: str = "waiting"
-    step: str = ""
-    open_request: bool = False
-    requests: int = 0
-    accepted: int = 0
-    accepted_in_go: int = 0
-    failed_jobs: int = 0
-    retries: int = 0
-    may_ask: bool = True
-    forgiven: bool = False
-    claimed: int = 0
-    old_disk: str | None = None
-    new_disk: str | None = None
-    jobs: list[str] = field(default_factory=list)
-    owed: set[Any] = field(default_factory=set)
-    tried: set[Any] = field(default_factory=set)
 
 
 _STEPS: dict[str, tuple[str, ...]] = {
@@ -92,11 +65,10 @@ class _Referee:
 
     def __init__(self) -> None:
         self.report = Report()
-        self.servers: dict[str, _Server] = {}
+        self.servers: dict[str, Server] = {}
         self.targets: dict[str, Fact] = {}
         self.claims = False
-        self.held = self.everybody = self.drained = False
-        self.order: list[str] = []
+        self.limits = Limits(self.judge, self.servers)
 
     def judge(self, promise: str, good: bool, words: Callable[[], str]) -> None:  # noqa: FBT001
         """Count one test of a promise; note it when it is broken."""
@@ -136,17 +108,16 @@ class _Referee:
         self.judge("P2", known, lambda: "not the opening of a run of a format that is known")
         self.report.lives = 1
         self.rules(fact.get("settings") or {})
-        self.order = list(self.targets)
         for member in fact.get("members") or ():
             self.judge("P14", member["id"] not in self.servers, lambda: "a server is listed twice")
-            self.servers[member["id"]] = _Server(
-                member["target"], member["wave"], member.get("name") or member["id"]
-            )
+            self.servers[member["id"]] = server = Server(member)
+            self.limits.add(server)
 
     def rules(self, settings: Fact) -> None:
         """Take the plan that is in force from here on."""
         self.targets = {target["name"]: target for target in settings.get("targets") or ()}
         self.claims = bool(settings.get("claim"))
+        self.limits.rules(settings)
 
     def take(self, fact: Fact) -> None:
         """Take one more line."""
@@ -155,23 +126,18 @@ class _Referee:
             server = self.servers.get(server_id)
             self.judge("P14", server is not None, lambda: f"{event} of a server that is not in the run")
             if server is not None:
+                self.limits.count(server, -1)
+                self.limits.step(event, fact, server)
                 self.step(event, fact, server)
+                self.limits.count(server, 1)
             return
+        self.limits.take(event, fact)
         match event:
             case "RunResumed":
                 self.report.lives += 1
-                self.drained = False
                 self.report.finished = False
                 if fact.get("settings"):
                     self.rules(fact["settings"])
-            case "RunHeld":
-                self.held = True
-            case "RunReleased":
-                self.held = self.everybody = False
-                for server in self.servers.values():
-                    server.forgiven = server.state == "failed"
-            case "RunDrained":
-                self.drained = True
             case "RunFinished":
                 self.finish(fact)
             case _:
@@ -179,7 +145,7 @@ class _Referee:
 
     # -- a server's way -----------------------------------------------------------------------------
 
-    def step(self, event: str, fact: Fact, server: _Server) -> None:  # noqa: C901, PLR0912, PLR0915 - a table
+    def step(self, event: str, fact: Fact, server: Server) -> None:  # noqa: C901, PLR0912, PLR0915 - a table
         """Take one server's fact."""
         if event in _STEPS:
             ok = server.state == IN_FLIGHT and server.step in _STEPS[event]
@@ -192,11 +158,10 @@ class _Referee:
                 self.judge("P8", server.claimed > 0, lambda: f"{server.name} given back, and never claimed")
                 server.claimed = 0
             case "Admitted":
-                self.admit(server)
                 server.state, server.step = IN_FLIGHT, "admitted"
             case "StopRequested":
                 self.judge("P8", server.state == IN_FLIGHT, lambda: f"{server.name} stopped out of turn")
-                server.step = "checked" if server.step == "checked" else "stopping"
+                server.step = server.step if server.step in {"checked", "returning"} else "stopping"
             case "Stopped":
                 server.step = "stopped"
             case "ReinstallRequested":
@@ -220,7 +185,6 @@ class _Referee:
                 wiped = server.accepted > 0 or server.open_request
                 self.judge("P6", not wiped, lambda: f"{server.name} is put back after it was wiped")
                 server.step = "returning"
-                self.everybody = self.everybody or bool(fact.get("everybody"))
             case "PutBack":
                 server.state, server.step = "waiting", ""
             case "DebtOwed":
@@ -242,6 +206,9 @@ class _Referee:
                 self.verify(server)
             case "Failed" | "Skipped":
                 self.give_up(event, fact, server)
+            case "WentBad":
+                self.judge("P8", server.state == "verified", lambda: f"{server.name} bad, never verified")
+                server.state = "failed"
             case "Retried":
                 self.judge("P8", server.state == "failed", lambda: f"{server.name} retried, not failed")
                 server.state, server.step = "waiting", ""
@@ -251,32 +218,7 @@ class _Referee:
             case _:
                 pass
 
-    def admit(self, server: _Server) -> None:
-        """A server is started: may it be?"""
-        name, others = server.name, self.servers.values()
-        self.judge("P8", server.state == "waiting", lambda: f"{name} admitted while {server.state}")
-        self.judge("P4", not self.held, lambda: f"{name} admitted while held")
-        self.judge("P4", not self.drained, lambda: f"{name} admitted while drained")
-        self.judge("P4", not self.everybody, lambda: f"{name} admitted though everybody would fail")
-        rules = self.targets[server.target]
-        rollout = rules.get("rollout") or {}
-        mine = [other for other in others if other.target == server.target]
-        flying = 1 + sum(other.state == IN_FLIGHT for other in mine)
-        limit = rollout.get("concurrency", 10)
-        self.judge("P4", flying <= limit, lambda: f"{flying} in flight with {name}, {limit} allowed")
-        failed = sum(other.state == "failed" and not other.forgiven for other in mine)
-        allowed = _amount(rollout.get("hold_after", 0), len(mine))
-        self.judge("P4", failed <= allowed, lambda: f"{name} admitted after {failed} failures")
-        earlier = self.order[: self.order.index(server.target)]
-        behind = [
-            other.name
-            for other in others
-            if other.state not in SETTLED
-            and (other.target in earlier or (other.target == server.target and other.wave < server.wave))
-        ]
-        self.judge("P4", not behind, lambda: f"{name} admitted before {behind[0]} of an earlier wave")
-
-    def announce(self, fact: Fact, server: _Server) -> None:
+    def announce(self, fact: Fact, server: Server) -> None:
         """A wipe is announced: may it be?"""
         name = server.name
         self.judge("P1", not server.open_request, lambda: f"{name} announced while in doubt")
@@ -292,7 +234,7 @@ class _Referee:
         server.requests += 1
         server.old_disk = fact.get("system_disk")
 
-    def verify(self, server: _Server) -> None:
+    def verify(self, server: Server) -> None:
         """A server counts as done: was it?"""
         name = server.name
         self.judge("P6", server.accepted_in_go > 0, lambda: f"{name} verified, and no reinstall accepted")
@@ -303,7 +245,7 @@ class _Referee:
         )
         server.state = "verified"
 
-    def give_up(self, event: str, fact: Fact, server: _Server) -> None:
+    def give_up(self, event: str, fact: Fact, server: Server) -> None:
         """A server failed, or was taken out."""
         legal = (IN_FLIGHT,) if event == "Failed" else ("waiting", "failed")
         self.judge("P8", server.state in legal, lambda: f"{event} of {server.name}, which is {server.state}")
@@ -313,7 +255,6 @@ class _Referee:
             tried = server.owed <= server.tried or "start" in server.tried
             self.judge("P19", tried, lambda: f"{server.name} failed and is left drained")
         server.state, server.open_request = event.lower(), False
-        self.everybody = self.everybody or bool(fact.get("everybody"))
 
     def finish(self, fact: Fact) -> None:
         """The run says that it is finished."""
@@ -360,7 +301,7 @@ class _Referee:
     def _compare_one(
         self,
         server_id: str,
-        server: _Server,
+        server: Server,
         accepted: Counter[str],
         asked: Counter[str],
         disks: list[str],
@@ -393,13 +334,6 @@ class _Referee:
         if server.state == "verified":
             good = bool(disks) and disks[-1] == server.new_disk
             self.judge("P6", good, lambda: f"{name} verified, and the record has disks {disks}")
-
-
-def _amount(amount: object, servers: int) -> int:
-    """Return how many failures are allowed: a number, or a share that rounds down."""
-    if isinstance(amount, dict):
-        return math.floor(round(servers * float(amount["percent"]) / 100, 6))
-    return int(str(amount))
 
 
 def judge(journal: bytes, record: Iterable[Fact] | None = None) -> Report:

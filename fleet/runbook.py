@@ -99,7 +99,7 @@ async def stop(server: ServerState, ctx: Context) -> None:
         )
     if (other := await tagging.claim(server, ctx, seen)) is not None:
         return _leave_to(server, ctx, other)
-    if ctx.target(server).hooks.around_server and not server.drained and server.noted is None:
+    if ctx.target(server).hooks.around_server and server.is_undrained:
         while not ctx.has_room_to_drain():  # it ends: every hook has its time limit
             await ctx.sleep(ROOM_S)
         return ctx.record(DrainStarted(server=server.id))

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 
 from fleet.core import causes, pace
 from fleet.core.model import ServerId
@@ -106,10 +107,12 @@ def decide(run: Run, outside: Outside = ANY_TIME) -> Decision:
         return Decision(start=tuple(room.taken), bake=bake)
     if not passed:
         return Decision()
+    # Whoever waits for a window, a gate or an approval can be started without anything being released.
+    others = [why for why in passed if why.kind not in {Kind.PERSON, Kind.ROOM}]
     stuck = next((why for why in passed if why.kind is Kind.PERSON), None)
-    if stuck is not None and passed[0].kind in {Kind.PERSON, Kind.ROOM}:
+    if stuck is not None and not others:
         return Decision(hold=f"nobody else can be started: {stuck.words}")
-    return Decision(waits=passed[0])
+    return Decision(waits=(others or passed)[0])
 
 
 def _fill(run: Run, room: _Room) -> Iterator[Why]:
@@ -123,7 +126,7 @@ def _fill(run: Run, room: _Room) -> Iterator[Why]:
             continue
         for server_id in target.waves[target.current].waiting:
             server = run.servers[server_id]
-            why = room.why_not_more(target, down=server.down) or room.why_not(server)
+            why = room.why_not_more(target, down=server.is_out) or room.why_not(server)
             if why is None:
                 room.take(server)
                 continue
@@ -146,7 +149,7 @@ def why_waiting(run: Run, server: ServerState, outside: Outside = ANY_TIME) -> s
     if why is None and server.member.wave - 1 > target.current:
         why = Why(Kind.TURN, f"waits for wave {target.current + 1}")
     if why is None:
-        why = room.why_not_more(target, down=server.down) or room.why_not(server)
+        why = room.why_not_more(target, down=server.is_out) or room.why_not(server)
     return why.words if why else "about to be started"
 
 
@@ -171,20 +174,29 @@ def _unmet(run: Run, target: TargetState) -> Why | None:
         other = run.targets[name]
         if not other.finished:
             return Why(Kind.TURN, f"waits for target {name}")
-        if other.waves and (why := _pending(run, other, len(other.waves) - 1)) is not None:
+        if (why := _pending(run, other)) is not None:
             return why
     return None
 
 
-def _pending(run: Run, target: TargetState, index: int) -> Why | None:
-    """Say what has to happen between a settled wave and what follows it."""
+def _pending(run: Run, target: TargetState) -> Why | None:
+    """Say what has to happen between the settled waves of a target and what follows them."""
+    return next((why for _, why in _after_waves(run, target)), None)
+
+
+def _after_waves(run: Run, target: TargetState) -> Iterator[tuple[int, Why]]:
+    """Yield the settled waves, counted from 1, that something still has to happen after.
+
+    Not only the latest: the next one may have been skipped whole, an earlier one reopened by a retry.
+    """
     rollout = run.plan_of(target.name).rollout
-    wave = target.waves[index]
-    if rollout.bake_s > 0 and not wave.baked:
-        return Why(Kind.BAKE, f"wave {index + 1} of {target.name} bakes")
-    if index + 1 in rollout.approve_after and not wave.approved:
-        return Why(Kind.APPROVAL, f"waits for approval after wave {index + 1} of {target.name}")
-    return None
+    if rollout.bake_s <= 0 and not rollout.approve_after:
+        return
+    for number, wave in enumerate(islice(target.waves, target.current), start=1):
+        if rollout.bake_s > 0 and not wave.baked:
+            yield number, Why(Kind.BAKE, f"wave {number} of {target.name} bakes")
+        elif number in rollout.approve_after and not wave.approved:
+            yield number, Why(Kind.APPROVAL, f"waits for approval after wave {number} of {target.name}")
 
 
 def approval_awaited(run: Run) -> tuple[str, int] | None:
@@ -192,12 +204,9 @@ def approval_awaited(run: Run) -> tuple[str, int] | None:
     if run.is_settled:
         return None
     for target in run.targets.values():
-        index = min(target.current, len(target.waves)) - 1
-        if index < 0:
-            continue
-        why = _pending(run, target, index)
-        if why is not None and why.kind is Kind.APPROVAL:
-            return target.name, index + 1
+        for number, why in _after_waves(run, target):
+            if why.kind is Kind.APPROVAL:
+                return target.name, number
     return None
 
 
@@ -206,12 +215,9 @@ def _to_bake(run: Run) -> Iterator[tuple[str, int]]:
     if run.is_settled:
         return
     for target in run.targets.values():
-        index = min(target.current, len(target.waves)) - 1
-        if index < 0 or target.waves[index].unsettled:
-            continue
-        why = _pending(run, target, index)
-        if why is not None and why.kind is Kind.BAKE:
-            yield target.name, index + 1
+        for number, why in _after_waves(run, target):
+            if why.kind is Kind.BAKE:
+                yield target.name, number
 
 
 # -- budgets --------------------------------------------------------------------------------------------
@@ -256,7 +262,11 @@ class _Room:
         self._failed = sum(target.failed for target in run.targets.values())
         self._verified = sum(target.phases[Phase.VERIFIED] for target in run.targets.values())
         self._in_flight = run.in_flight
-        self._draining = sum(target.phases[Phase.DRAINING] for target in run.targets.values())
+        self._draining = sum(
+            target.undrained
+            for target in run.targets.values()
+            if run.plan_of(target.name).hooks.around_server
+        )
 
     def take(self, server: ServerState) -> None:
         """Count a server as started."""
@@ -264,9 +274,9 @@ class _Room:
         self.taken.append(server.id)
         self._flying[name] += 1
         self._in_flight += 1
-        if self._run.plan_of(name).hooks.around_server:
+        if self._run.plan_of(name).hooks.around_server and not server.drained:
             self._draining += 1
-        if not server.down:
+        if not server.is_out:
             self._out[name] += 1
             self._out_by.update(self._run.spread_keys(server.member))
 
@@ -280,9 +290,7 @@ class _Room:
             return Why(Kind.WINDOW if self._outside.final else Kind.GATE, self._outside.closed)
         if (why := _unmet(self._run, target)) is not None:
             return why
-        if not target.finished and target.current > 0:
-            return _pending(self._run, target, target.current - 1)
-        return None
+        return None if target.finished else _pending(self._run, target)
 
     def why_not_more(self, target: TargetState, *, down: bool) -> Why | None:
         """Say which limit leaves no room for one more of a target.
@@ -323,7 +331,7 @@ class _Room:
         for group, reason in self._run.groups_held:
             if causes.is_of(server.member, group):
                 return Why(Kind.PERSON, f"{causes.words(group)} is held: {reason}")
-        if not server.down:
+        if not server.is_out:
             for attribute, most in self._run.plan_of(server.member.target).rollout.spread.items():
                 value = attribute_of(server.member, attribute)
                 out = self._run.out_by[attribute, value] + self._out_by[attribute, value]

@@ -190,8 +190,15 @@ class ServerState:
 
     @property
     def is_out(self) -> bool:
-        """Out of service as far as we are to blame: in flight, or failed and left down."""
+        """Out of service as far as we are to blame: in flight, failed and left down, or left drained."""
+        if self.owed and self.phase is not Phase.SKIPPED:
+            return True
         return self.down or self.phase in IN_FLIGHT
+
+    @property
+    def is_undrained(self) -> bool:
+        """In flight, and what is done before it is touched is still to be done, where the plan has any."""
+        return self.phase in {Phase.STOPPING, Phase.DRAINING} and not self.drained and self.sent == 0
 
     @property
     def id(self) -> ServerId:
@@ -230,7 +237,8 @@ class TargetState:
     Attributes:
         current: Index of the first wave that is not settled; ``len(waves)`` when all are.
         forgiven: Of those that failed, how many a release has wiped off the slate.
-        out: Servers out of service: in flight, or failed and left down.
+        out: Servers out of service: in flight, failed and left down, or left drained.
+        undrained: Servers in flight that are to be drained, or are being drained, if they have hooks.
         row: Failures since the last verified server, or the last release.
         pace: To how many in flight it was lowered, or None.
         took: Of those verified last: how many were in flight when it was admitted, or when it was
@@ -247,6 +255,7 @@ class TargetState:
     size: int = 0
     forgiven: int = 0
     out: int = 0
+    undrained: int = 0
     row: int = 0
     pace: int | None = None
     took: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=100))
@@ -479,11 +488,12 @@ def _apply_to_server(run: Run, event: ev.ServerEvent, at: datetime) -> None:
     server = run.servers[event.server]
     before = server.phase
     after = TRANSITIONS[before][type(event)]
-    was_out = server.is_out
+    was_out, was_undrained = server.is_out, server.is_undrained
     _note(run, server, event, at)
     if after is not before:
         _move(run, server, after, at)
         server.since = at
+    run.targets[server.member.target].undrained += server.is_undrained - was_undrained
     if server.is_out is not was_out:
         change = 1 if server.is_out else -1
         run.targets[server.member.target].out += change
@@ -625,6 +635,7 @@ def _note_debt(run: Run, server: ServerState, event: ev.ServerEvent) -> None:
             server.unpaid.pop(debt, None)
             if debt == START:
                 server.stopped_by_us = False
+                server.down = server.down and not server.untouched
             else:
                 server.owed.pop(debt, None)
                 server.debts.pop(debt, None)

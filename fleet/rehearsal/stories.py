@@ -1,8 +1,8 @@
 """Tell a story: a run through all of its lives, nights and people, to the verdict.
 
 The person in a story does what the documents say: resumes after a crash, makes room on a full disk,
-releases a held run, gives failed servers another try. In the end everybody settles or the story says why
-not, late requests have landed, and the referee has judged.
+releases a held run, approves a wave, gives failed servers another try. In the end everybody settles or the
+story says why not, late requests have landed, and the referee has judged.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from fleet.cloud.simulator.faults import Fault
 from fleet.cloud.simulator.settings import Behaviour, Durations
 from fleet.cloud.simulator.things import ServerSpec
 from fleet.cloud.simulator.world import Estate, World
-from fleet.core.events import Retried, RunReleased
+from fleet.core.events import Approved, Retried, RunReleased
+from fleet.core.rollout import approval_awaited
 from fleet.core.settings import Settings
 from fleet.core.state import Phase, Run
 from fleet.errors import Exit, JournalError
+from fleet.journal import Recorder
 from fleet.referee import Report, judge
 from fleet.rehearsal.disk import DiskSink
 from fleet.rehearsal.hooks import Book, Outcomes
@@ -202,6 +204,9 @@ def _decide(scene: Scene, ending: Ending, person: Person) -> tuple[Person, bool]
     if ending.error is not None or ending.run is None:
         return person, True
     run = ending.run
+    if ending.code is Exit.APPROVAL:
+        _approve(scene)
+        return person, True
     if run.held is not None and not run.is_settled and run.in_flight == 0:
         if not person.releases:
             return person, False
@@ -213,13 +218,25 @@ def _decide(scene: Scene, ending: Ending, person: Person) -> tuple[Person, bool]
     return person, True
 
 
-def _write(scene: Scene, *, release: bool) -> None:
-    """Write a person's decision into the journal of a run at rest."""
+def _at_rest(scene: Scene) -> Recorder:
+    """Open the journal of a run that nobody works on."""
 
     def now() -> datetime:
         return scene.face.world.calendar.epoch.astimezone(UTC) + timedelta(seconds=scene.now_s)
 
-    recorder = reopen(scene.disk, DiskSink(scene.disk), now)
+    return reopen(scene.disk, DiskSink(scene.disk), now)
+
+
+def _approve(scene: Scene) -> None:
+    """Let the wave begin that waits for a person."""
+    recorder = _at_rest(scene)
+    if (awaited := approval_awaited(recorder.run)) is not None:
+        recorder.record(Approved(target=awaited[0], wave=awaited[1], reason="seen", by="rehearsal"))
+
+
+def _write(scene: Scene, *, release: bool) -> None:
+    """Write a person's decision into the journal of a run at rest."""
+    recorder = _at_rest(scene)
     if release:
         recorder.record(RunReleased(reason="mended", by="rehearsal"))
         return
@@ -286,7 +303,9 @@ def _judge_availability(told: Told, record: list[dict[str, Any]]) -> None:
         if order.kind in {"stopped-by-other", "server-disappears", "locked-by-other", "false-idle"}
     )
     failed = sum(event["event"] == "Failed" for event in told.events("Failed"))
-    limit = max(target.rollout.concurrency for target in told.story.settings.targets)
+    # Targets that start at once are down together.
+    together = any(target.needs == () for target in told.story.settings.targets)
+    limit = (sum if together else max)(target.rollout.concurrency for target in told.story.settings.targets)
     allowed = limit + told.world.availability.at_start + failed + meddled
     told.report.checked["P4"] += 1
     if told.world.max_down > allowed:

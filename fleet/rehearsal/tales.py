@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+
+import msgspec
 
 from fleet.cloud.simulator import defaults
 from fleet.cloud.simulator.faults import Fault, FaultKind, fault, random_faults
 from fleet.cloud.simulator.settings import Behaviour, Durations, Spread
 from fleet.cloud.simulator.things import ServerSpec
 from fleet.core.settings import (
+    Around,
+    Budget,
     CloudSettings,
+    Hooks,
+    Limits,
+    NeverMoreThan,
     Reinstall,
     Rollout,
     Select,
@@ -19,6 +27,7 @@ from fleet.core.settings import (
     Target,
     Verify,
 )
+from fleet.rehearsal.hooks import Outcome
 from fleet.rehearsal.incidents import Incident, Kind
 from fleet.rehearsal.stories import Person, Story
 
@@ -81,6 +90,11 @@ def reference(servers: int = 8, *, concurrency: int = 3) -> Story:
 
 def tale(seed: int) -> Story:
     """Make up a story: the same number, the same story."""
+    # The guard rails are drawn apart: what was drawn before there were any stays as it was.
+    return _with_rails(random.Random(f"rails {seed}"), _tale(seed))
+
+
+def _tale(seed: int) -> Story:
     rng = random.Random(seed)
     names = ["web"] if rng.random() < 0.7 else ["db", "web"]
     servers: list[ServerSpec] = []
@@ -187,3 +201,67 @@ def _incidents(rng: random.Random, servers: int) -> tuple[Incident, ...]:
         seconds = rng.choice((10.0, 45.0, 3600.0)) * (rng.choice((1, -1)) if kind == "wall-jump" else 1)
         found.append(Incident(rng.randint(1, last), kind, seconds))
     return tuple(found)
+
+
+# -- guard rails ----------------------------------------------------------------------------------------
+
+
+def _with_rails(rng: random.Random, story: Story) -> Story:
+    """Give six stories in ten what a rollout can be held to, several things at once."""
+    if rng.random() < 0.4:
+        return story
+    settings = story.settings
+    targets = tuple(_railed(rng, each, place) for place, each in enumerate(settings.targets))
+    settings = msgspec.structs.replace(
+        settings,
+        targets=targets,
+        concurrency=rng.choice((None, None, 1, 2)),
+        limits=Limits(draining=rng.choice((None, None, 1)), booting=rng.choice((None, None, 1, 2))),
+        budget=Budget(
+            hold_after=rng.choice((None, None, 1, 2)),
+            in_a_row=rng.choice((None, None, 2)),
+            never_more_than=_cap(rng) if rng.random() < 0.1 else None,
+        ),
+    )
+    servers = tuple(
+        msgspec.structs.replace(
+            server, zone=rng.choice(defaults.ZONES), tags=rng.choice(((), ("rack=r1",), ("rack=r2",)))
+        )
+        for server in story.servers
+    )
+    hooked = [each.name for each in targets if each.hooks.around_server]
+    outcomes: dict[str, tuple[Outcome, ...]] = {}
+    for server in servers:
+        if server.name.partition("-")[0] in hooked and rng.random() < 0.3:
+            what: tuple[Outcome, ...] = ("fails", "half-done", "hangs", "nothing-done", "missing")
+            times = rng.choice((1, 1, 3))  # three times in a row an undo is given up
+            hook = rng.choice(("do-1", "undo-1", "undo-1"))
+            outcomes[f"{server.name}/{hook}"] = (rng.choice(what),) * times
+    return replace(story, settings=settings, servers=servers, hooks=outcomes)
+
+
+def _railed(rng: random.Random, target: Target, place: int) -> Target:
+    limits: dict[str, object] = {}
+    if rng.random() < 0.4:
+        limits["max_unavailable"] = rng.choice((1, 2, 3, Share(percent=100.0)))
+    if rng.random() < 0.4:
+        limits["spread"] = rng.choice(({"availability_zone": 1}, {"tag:rack": 1}, {"availability_zone": 2}))
+    if rng.random() < 0.3:
+        limits["never_more_than"] = _cap(rng)
+    if rng.random() < 0.2:
+        limits["in_a_row"] = rng.choice((1, 2))
+    if rng.random() < 0.3:
+        limits["bake_s"] = rng.choice((30.0, 300.0))
+    if rng.random() < 0.3:
+        limits["approve_after"] = rng.choice(((1,), (1, 2), (2,)))
+    pair = Around(do=("do",), undo=("undo",), timeout_s=30.0)
+    return msgspec.structs.replace(
+        target,
+        rollout=msgspec.structs.replace(target.rollout, **limits),
+        needs=() if place and rng.random() < 0.5 else target.needs,
+        hooks=Hooks(around_server=(pair,)) if rng.random() < 0.3 else target.hooks,
+    )
+
+
+def _cap(rng: random.Random) -> NeverMoreThan:
+    return NeverMoreThan(at_least=rng.choice((1, 2)), of_verified=rng.choice((30.0, 100.0)))
