@@ -10,8 +10,10 @@ from ecs_support import ECS, IAM, PROJECT, SERVER, TOKEN_BODY, USER, Script, ans
 
 from fleet.clock import LoopClock, SystemClock, run_virtual
 from fleet.cloud.ecs import provider
-from fleet.cloud.ecs.auth import Password, PasswordLogin, login_from_environment
+from fleet.cloud.ecs.auth import TokenLogin
 from fleet.cloud.ecs.client import EcsCloud
+from fleet.cloud.ecs.credentials import Password
+from fleet.cloud.ecs.login import login_from_environment
 from fleet.cloud.http import Request
 from fleet.cloud.simulator import defaults
 from fleet.cloud.simulator import provider as simulator_provider
@@ -34,7 +36,7 @@ def granted(token="MII-token-1", body=TOKEN_BODY):  # noqa: S107  # planted
 
 
 def login(script, **more):
-    return PasswordLogin(login_from_environment(ENVIRONMENT | more), script, LoopClock())
+    return TokenLogin(login_from_environment(ENVIRONMENT | more), script, LoopClock())
 
 
 async def test_what_a_login_sends_and_learns():
@@ -305,9 +307,10 @@ async def test_the_ecs_provider_does_nothing_until_it_is_asked(monkeypatch):
 def test_the_ecs_provider_without_credentials(monkeypatch):
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/nonexistent")
     with pytest.raises(CloudUnusable, match="OS_USERNAME"):
         provider.ecs(settings(), SystemClock())
-    with pytest.raises(CloudUnusable, match=r"clouds\.yaml"):
+    with pytest.raises(CloudUnusable, match=r"no clouds\.yaml"):
         provider.ecs(settings(profile="prod"), SystemClock())
 
 

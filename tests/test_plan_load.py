@@ -115,7 +115,7 @@ def test_full_example(tmp_path, plan):
 
     loaded = plan(FULL)
 
-    assert [problem.path for problem in loaded.unbuilt] == ["cloud.profile", "notify"]
+    assert [problem.path for problem in loaded.unbuilt] == ["notify"]
     assert all(problem.line and "not built yet" in problem.message for problem in loaded.unbuilt)
     (target,) = loaded.settings.targets
     assert target.rollout == settings.Rollout(

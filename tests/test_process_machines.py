@@ -13,7 +13,7 @@ from process_support import Done, Fleet, Simulator, fleet_text, once_each, plan_
 
 pytestmark = pytest.mark.process
 
-SLOW = "durations: {reinstall: {median_s: 450, sigma: 0}}"
+SLOW = "durations: {reinstall: {median_s: 1800, sigma: 0}}"
 CLAIM = "claim: true\n"
 
 

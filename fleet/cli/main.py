@@ -34,6 +34,7 @@ _COMMANDS = {
     "settle": ("fleet.cli.settle", "settle", "Undo what a run's hooks have done; nothing else."),
     "abandon": ("fleet.cli.abandon", "abandon", "Give up servers that a dead run has left half done."),
     "unclaim": ("fleet.cli.unclaim", "unclaim", "Show who has claimed servers; take a dead run's off."),
+    "doctor": ("fleet.cli.doctor", "doctor", "Say what works and what to mend. Changes nothing."),
     "schema": ("fleet.cli.plans", "schema", "Print the JSON Schema of plans, for editors."),
     "simulator": ("fleet.cli.simulator", "simulator", "Serve the built-in cloud over HTTP, on loopback."),
 }

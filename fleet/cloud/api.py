@@ -129,6 +129,19 @@ class KnowsBackups(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsAddresses(Protocol):
+    """A cloud that can say where its services are, for `fleet doctor`."""
+
+    async def addresses(self) -> Mapping[str, tuple[str, str]]:
+        """Return, by service, its base URL and in words what told it; the ones that a run needs come first.
+
+        Raises:
+            CloudUnusable: The address of one that a run needs is not known.
+        """
+        ...
+
+
 class Cloud(Protocol):
     """A cloud's servers."""
 

@@ -37,7 +37,6 @@ def _asks(value: object) -> bool:
 def _asked(entries: list[Entry]) -> Iterator[tuple[Loc, str]]:
     for name, what in _EVERYWHERE.items():
         yield (name,), what
-    yield ("cloud", "profile"), "profiles of clouds.yaml"
     for place in [("protect",), *((*entry.loc, part) for entry in entries for part in ("select", "exclude"))]:
         for name, what in _IN_SELECT.items():
             yield (*place, name), what

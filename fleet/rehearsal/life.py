@@ -19,8 +19,9 @@ import msgspec
 
 from fleet.clock import LoopClock, VirtualLoop
 from fleet.cloud.api import Cloud
-from fleet.cloud.ecs.auth import Password, PasswordLogin
+from fleet.cloud.ecs.auth import TokenLogin
 from fleet.cloud.ecs.client import EcsCloud
+from fleet.cloud.ecs.credentials import Password
 from fleet.cloud.ecs.endpoints import Endpoints
 from fleet.cloud.ecs.pacer import Pacer
 from fleet.cloud.http import Request, Response
@@ -269,7 +270,7 @@ class Life:
     def cloud(self) -> Cloud:
         """Return a new client of the plan's kind of cloud, not logged in yet."""
         settings = self.scene.settings.cloud
-        login = PasswordLogin(self.scene.login, self.wire, self.clock)
+        login = TokenLogin(self.scene.login, self.wire, self.clock)
         rng = random.Random(self.scene.seed * 1000 + self.scene.lives)
         if settings.provider == "openstack":
             here = msgspec.structs.replace(settings, endpoints={})

@@ -15,13 +15,14 @@ from contract.lab import Lab, Lossy
 from contract.real_nova import is_nova_wipe, real_nova
 
 from fleet.clock import SystemClock
-from fleet.cloud.ecs.auth import Password, PasswordLogin
+from fleet.cloud.ecs.auth import TokenLogin
 from fleet.cloud.ecs.client import EcsCloud
+from fleet.cloud.ecs.credentials import KeystonePassword, Password
 from fleet.cloud.ecs.endpoints import Endpoints
 from fleet.cloud.ecs.pacer import Pacer
 from fleet.cloud.ecs.transport import AiohttpTransport
 from fleet.cloud.http import Request
-from fleet.cloud.openstack.provider import KeystonePassword, assemble
+from fleet.cloud.openstack.provider import assemble
 from fleet.cloud.simulator import defaults
 from fleet.cloud.simulator.face import Face
 from fleet.cloud.simulator.fleetfile import FleetFile, Group
@@ -77,11 +78,11 @@ async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
     rng = random.Random(1)
     if request.param == "ecs":
         wire = Lossy(transport, _is_ecs_wipe)
-        login = PasswordLogin(Password(**known), wire, clock)
+        login = TokenLogin(Password(**known), wire, clock)
         cloud = EcsCloud(wire, login, Pacer(500.0), Endpoints(url), clock=clock, rng=rng)
     else:
         wire = Lossy(transport, is_nova_wipe)
-        login = PasswordLogin(KeystonePassword(**known), wire, clock)
+        login = TokenLogin(KeystonePassword(**known), wire, clock)
         settings = CloudSettings(provider="openstack", requests_per_second=500.0)
         cloud = assemble(wire, login, settings, clock, None, rng)
     world = server.face.world

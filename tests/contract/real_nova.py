@@ -14,16 +14,26 @@ import aiohttp
 from contract.lab import Lab, Lossy
 
 from fleet.clock import SystemClock
-from fleet.cloud.ecs.auth import PasswordLogin
+from fleet.cloud.ecs.auth import TokenLogin
+from fleet.cloud.ecs.credentials import Credentials
+from fleet.cloud.ecs.login import find
+from fleet.cloud.ecs.login_key import KeyCredentials
 from fleet.cloud.ecs.transport import AiohttpTransport
 from fleet.cloud.http import Request
-from fleet.cloud.openstack.provider import assemble, keystone_password
+from fleet.cloud.openstack.provider import assemble
 from fleet.core.model import ServerId
 from fleet.core.settings import CloudSettings
 
 
 def is_nova_wipe(request: Request) -> bool:
     return request.url.endswith("/action") and (request.body or b"").startswith(b'{"rebuild"')
+
+
+def _credentials() -> Credentials:
+    """Return the login that the environment (openrc) names."""
+    found = find(CloudSettings(provider="openstack"), os.environ, keystone=True).credentials
+    assert not isinstance(found, KeyCredentials)
+    return found
 
 
 class NovaJudge:
@@ -35,7 +45,7 @@ class NovaJudge:
 
     @classmethod
     async def log_in(cls, session: aiohttp.ClientSession) -> NovaJudge:
-        credentials = keystone_password(os.environ)
+        credentials = _credentials()
         body = credentials.body()
         headers = {"Content-Type": "application/json"}
         async with session.post(f"{credentials.url}/v3/auth/tokens", data=body, headers=headers) as answer:
@@ -66,7 +76,7 @@ async def real_nova() -> AsyncIterator[Lab]:
     """Return a laboratory on the real one."""
     clock = SystemClock()
     wire = Lossy(AiohttpTransport(clock), is_nova_wipe)
-    login = PasswordLogin(keystone_password(os.environ), wire, clock)
+    login = TokenLogin(_credentials(), wire, clock)
     settings = CloudSettings(provider="openstack", requests_per_second=20.0)
     cloud = assemble(wire, login, settings, clock, os.environ.get("OS_REGION_NAME"), random.Random())
     async with aiohttp.ClientSession() as session:

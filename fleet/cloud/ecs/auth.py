@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 from fleet.clock import Clock
 from fleet.cloud.ecs import classify, parse
-from fleet.cloud.ecs.endpoints import Offer, identity_base
+from fleet.cloud.ecs.credentials import Credentials
+from fleet.cloud.ecs.endpoints import Offer
 from fleet.cloud.http import Request, Response, Transport
 from fleet.core.model import Identity
 from fleet.errors import CloudUnusable, OutcomeUnknown, Unavailable
@@ -35,6 +36,10 @@ RENEWALS_WITHIN_S = 60.0
 """So many refused tokens in so short a time are no accident: renewing on would go on for ever."""
 
 LOGIN_TIMEOUT_S = 30.0
+
+MAX_SKEW_S = 840.0
+"""The cloud allows 15 minutes between its clock and a signature's (API request signing guide), less a minute
+for the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,40 +87,6 @@ class Login(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Password:
-    """Credentials of a user for one project. Of every ``…_id`` and ``…_name``, one is enough.
-
-    Whoever makes one registers the password with `fleet.secrets`, unless it is a well-known one.
-
-    Attributes:
-        url: Base URL of the identity service, without ``/v3``.
-        project_id, project_name: The project; with both, the id counts.
-    """
-
-    url: str
-    user: str
-    password: str = field(repr=False)
-    domain_id: str | None = None
-    domain_name: str | None = None
-    project_id: str | None = None
-    project_name: str | None = None
-
-    def body(self) -> bytes:
-        """Return the request's body (Keystone v3, password, scoped to the project)."""
-        domain = {"id": self.domain_id} if self.domain_id else {"name": self.domain_name}
-        project = {"id": self.project_id} if self.project_id else {"name": self.project_name}
-        user = {"name": self.user, "password": self.password, "domain": domain}
-        return parse.as_json(
-            {
-                "auth": {
-                    "identity": {"methods": ["password"], "password": {"user": user}},
-                    "scope": {"project": project},
-                }
-            }
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class _Token:
     """A token and what came with it. Times are readings of ``Clock.boottime``."""
 
@@ -125,16 +96,16 @@ class _Token:
     logged_in: LoggedIn
 
 
-class PasswordLogin:
-    """A token by password (Keystone v3).
+class TokenLogin:
+    """A token (Keystone v3), for a day or so.
 
     Args:
-        credentials: Of whom.
+        credentials: What it is asked for with.
         transport: Carries the login.
         clock: Tokens grow old while the machine sleeps, too.
     """
 
-    def __init__(self, credentials: Password, transport: Transport, clock: Clock) -> None:
+    def __init__(self, credentials: Credentials, transport: Transport, clock: Clock) -> None:
         self._credentials = credentials
         self._transport = transport
         self._clock = clock
@@ -145,7 +116,7 @@ class PasswordLogin:
         self._logins = 0
 
     def __repr__(self) -> str:
-        return f"PasswordLogin({self._credentials.user} at {self._credentials.url})"
+        return f"TokenLogin({self._credentials.source} at {self._credentials.url})"
 
     async def logged_in(self) -> LoggedIn:
         """Log in if need be, and say as whom; see `Login`."""
@@ -225,14 +196,27 @@ class PasswordLogin:
             late = Unavailable(message, code=code, status=response.status, request_id=fault.request_id)
             late.retry_after_s = classify.retry_after(response, self._clock.now())
             return late
-        hint = _LOGIN_HINTS.get(code or "") or _STATUS_HINTS.get(
-            response.status, "check OS_AUTH_URL: it must name the identity service (https://iam.….…/v3)"
-        )
+        hint = _LOGIN_HINTS.get(code or "") or self._status_hint(response.status)
         refusal = CloudUnusable(
             message, hint=hint, code=code, status=response.status, request_id=fault.request_id
         )
         self._refusal = refusal
         return refusal
+
+    def _status_hint(self, status: int) -> str:
+        match status:
+            case 401:
+                return self._credentials.remedy()
+            case 403:
+                return (
+                    "the user may not log in here, or not for this project: check OS_PROJECT_NAME"
+                    " (project_name in clouds.yaml) and its permissions"
+                )
+            case _:
+                return (
+                    "check OS_AUTH_URL (auth_url in clouds.yaml): it must name the identity service"
+                    " (https://iam.….…/v3)"
+                )
 
     def _read(self, response: Response) -> _Token:
         value = response.headers.get("x-subject-token", "")
@@ -264,63 +248,65 @@ class PasswordLogin:
 
 
 _LOGIN_HINTS: Mapping[str, str] = {
-    "IAM.0061": "the account is locked after wrong passwords: wait 15 minutes, then check OS_PASSWORD",
+    "IAM.0061": "the account is locked after wrong passwords: wait 15 minutes, then check the password",
     "IAM.0080": "the user is disabled: ask the account's administrator",
     "IAM.0081": "the user may use the console only: allow it programmatic access",
     "IAM.0082": "the user is disabled: ask the account's administrator",
 }
 
-_STATUS_HINTS: Mapping[int, str] = {
-    401: "check OS_USERNAME, OS_PASSWORD and OS_USER_DOMAIN_NAME; it is not tried again, since wrong"
-    " passwords lock the account",
-    403: "the user may not log in here, or not for this project: check OS_PROJECT_NAME and its permissions",
-}
 
-
-def login_from_environment(environ: Mapping[str, str], *, iam: str | None = None) -> Password:
-    """Return the credentials that the ``OS_…`` variables name.
+def refusal_of(response: Response, what: str, now: datetime, *, again: bool = False) -> CloudUnusable:
+    """Return the error for a 401 that nothing can be done about.
 
     Args:
-        environ: The environment.
-        iam: The identity service's URL from the plan; wins over ``OS_AUTH_URL``.
-
-    Raises:
-        CloudUnusable: Some are missing; all of them are named.
+        response: The cloud's answer.
+        what: What was tried, for the message.
+        now: Our time of day; the cloud's own is in its answer.
+        again: It was tried with a new login as well.
     """
-
-    def first(*names: str) -> str | None:
-        return next((environ[name] for name in names if environ.get(name)), None)
-
-    url = iam or first("OS_AUTH_URL")
-    user = first("OS_USERNAME")
-    password = first("OS_PASSWORD")
-    domain_id = first("OS_USER_DOMAIN_ID", "OS_DOMAIN_ID")
-    domain_name = first("OS_USER_DOMAIN_NAME", "OS_DOMAIN_NAME")
-    project_id = first("OS_PROJECT_ID", "OS_TENANT_ID")
-    project_name = first("OS_PROJECT_NAME", "OS_TENANT_NAME")
-    wanted = (
-        (url, "OS_AUTH_URL"),
-        (user, "OS_USERNAME"),
-        (password, "OS_PASSWORD"),
-        (domain_id or domain_name, "OS_USER_DOMAIN_NAME"),
-        (project_id or project_name, "OS_PROJECT_NAME"),
+    fault = classify.read(response)
+    # A wrong signature is answered with all that the cloud has seen signed, a security token included.
+    said = fault.message.partition("canonicalRequest")[0].rstrip(" ,;:")
+    text = " ".join([*fault.codes[:1], said]).strip()
+    return CloudUnusable(
+        f"{what}: HTTP 401{', also with a new login' if again else ''}: {text or 'no explanation'}",
+        hint=_refusal_hint(said.lower(), response, now),
+        code=fault.codes[0] if fault.codes else None,
+        status=401,
+        request_id=fault.request_id,
     )
-    if missing := [name for value, name in wanted if not value]:
-        raise CloudUnusable(
-            f"not set in the environment: {', '.join(missing)}",
-            hint="export them, or source the openrc file that the cloud's console offers; "
-            "OS_USER_DOMAIN_NAME is the account's name, OS_PROJECT_NAME the region's (eu-de)",
+
+
+def _refusal_hint(said: str, response: Response, now: datetime) -> str:
+    skew = clock_skew_s(response, now)
+    if skew is not None and abs(skew) > MAX_SKEW_S:
+        return (
+            f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the cloud's;"
+            " a signature may be 15 minutes off: set the clock"
         )
-    register(password or "")
-    return Password(
-        url=identity_base(url or ""),
-        user=user or "",
-        password=password or "",
-        domain_id=domain_id,
-        domain_name=domain_name,
-        project_id=project_id,
-        project_name=project_name,
+    for words, hint in _REFUSALS:
+        if words in said:
+            return hint
+    return (
+        "check that the user may work in this project and region, and that cloud.endpoints name the same"
+        " cloud as the login"
     )
+
+
+def clock_skew_s(response: Response, now: datetime) -> float | None:
+    """Return how far *now* is ahead of the cloud's ``Date``, seconds; None when it does not say."""
+    theirs = classify.http_date(response.headers.get("date", ""))
+    return None if theirs is None else (now - theirs).total_seconds()
+
+
+_REFUSALS: tuple[tuple[str, str], ...] = (
+    ("signature", "check the secret key; six wrong signatures lock the access key for five minutes"),
+    ("reach the limit", "the access key is locked by wrong signatures: wait 5 minutes, check the secret key"),
+    ("ak not exist", "check the access key: it is unknown here, disabled, or of another cloud"),
+    ("security token", "the temporary access key has ended, or its security token is missing: get a new one"),
+    ("15 minutes", "set this machine's clock: a signature may be 15 minutes off"),
+)
+"""What the gateway says (API request signing guide, IAM authentication errors), and what to do."""
 
 
 def _life(raw: Mapping[str, Any]) -> float:

@@ -299,13 +299,14 @@ def retry_after(response: Response, now: datetime) -> float | None:
     text = response.headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text, re.ASCII):
         return min(float(text), MAX_RETRY_AFTER_S)
-    if (until := _http_date(text)) is None:
+    if (until := http_date(text)) is None:
         return None
-    since = _http_date(response.headers.get("date", "")) or now
+    since = http_date(response.headers.get("date", "")) or now
     return min(max((until - since).total_seconds(), 0.0), MAX_RETRY_AFTER_S)
 
 
-def _http_date(text: str) -> datetime | None:
+def http_date(text: str) -> datetime | None:
+    """Return the moment that a header such as ``Date`` names, or None."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):

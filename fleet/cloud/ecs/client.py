@@ -23,7 +23,7 @@ from urllib.parse import quote
 from fleet.clock import Clock
 from fleet.cloud.api import Accepted, ReinstallOrder
 from fleet.cloud.ecs import classify, orders, parse, surroundings
-from fleet.cloud.ecs.auth import LoggedIn, Login
+from fleet.cloud.ecs.auth import LoggedIn, Login, refusal_of
 from fleet.cloud.ecs.classify import Purpose
 from fleet.cloud.ecs.endpoints import Endpoints, Service
 from fleet.cloud.ecs.pacer import Pacer
@@ -69,6 +69,10 @@ FEW = 2
 
 BATCH = 1000
 """Servers of one stop or start: the documented maximum."""
+
+NEEDED: tuple[Service, ...] = ("ecs", "ims")
+WANTED: tuple[Service, ...] = ("evs", "as", "cbr")
+"""Services that a run cannot do without, and those that it only asks more of."""
 
 TRIES = 6
 FEW_TRIES = 2
@@ -141,6 +145,7 @@ class EcsCloud:
         self._calls: Counter[str] = Counter()
         self._pages = 1
         self._by_id = True
+        self._owners: dict[str, str] = {}
         # What the latest reading of some servers showed, and the one before it.
         self._known: dict[bytes, Server] = {}
         self._before: dict[bytes, Server] = {}
@@ -199,6 +204,7 @@ class EcsCloud:
         """
         what = f"reinstall of server {order.server}"
         identity = (await self._login.logged_in()).identity
+        owner = await self._owner(order, identity)
         version, name, _ = orders.PATHS[order.call]
         call = _Call(
             "reinstall",
@@ -206,7 +212,7 @@ class EcsCloud:
             Purpose.WIPE,
             f"/{version}/{{project}}/cloudservers/{_segment(order.server)}/{name}",
             method="POST",
-            body=parse.as_json(orders.reinstall(order, user_id=identity.user_id)),
+            body=parse.as_json(orders.reinstall(order, user_id=owner)),
             timeout_s=timeout_s,
             send_by=send_by,
         )
@@ -223,6 +229,26 @@ class EcsCloud:
             raise self._fault(call, response)
         self._pacer.succeeded(call.kind)
         return Accepted(job=job, request_id=classify.request_id(response))
+
+    async def _owner(self, order: ReinstallOrder, identity: Identity) -> str:
+        """Return who we are; where the login cannot tell (temporary keys), whose the order's key pair is.
+
+        Raises:
+            Rejected: Nobody can tell. Nothing was sent.
+        """
+        if identity.user_id or order.key_pair is None or order.user_id:
+            return identity.user_id
+        if order.key_pair not in self._owners:
+            self._owners[order.key_pair] = (await self.key_pair(order.key_pair)).user_id
+        if not (owner := self._owners[order.key_pair]):
+            refusal = Rejected(
+                f"reinstall of server {order.server}: not sent: the owner of key pair {order.key_pair!r}"
+                " is not known",
+                hint="this login does not tell: name the owner in reinstall.user_id, or export OS_USER_ID",
+            )
+            refusal.everybody = True
+            raise refusal
+        return owner
 
     async def tag(self, server: ServerId, tags: Mapping[str, str]) -> None:
         """Set tags of a server; see `fleet.cloud.api.CanTag`."""
@@ -316,6 +342,15 @@ class EcsCloud:
             if again or len(page) < surroundings.BACKUPS:
                 break
         return surroundings.latest(found)
+
+    async def addresses(self) -> Mapping[str, tuple[str, str]]:
+        """Return where the services are; see `fleet.cloud.api.KnowsAddresses`."""
+        catalog = (await self._patiently(self._login.logged_in)).catalog
+        found: dict[str, tuple[str, str]] = {name: self._endpoints.found(name, catalog) for name in NEEDED}
+        for name in WANTED:
+            with contextlib.suppress(CloudUnusable):
+                found[name] = self._endpoints.found(name, catalog)
+        return found
 
     def calls(self) -> Mapping[str, int]:
         """Return how many requests were sent so far, by kind."""
@@ -500,7 +535,7 @@ class EcsCloud:
             if response.status != 401:
                 return response
             if repeated or not await self._login.renew(ours):
-                raise _refused_login(call, response)
+                raise refusal_of(response, call.what, self._clock.now(), again=repeated)
         raise AssertionError("the second round ends by return or raise")
 
     async def _request(self, call: _Call, logged_in: LoggedIn) -> tuple[Request, dict[str, str]]:
@@ -541,19 +576,6 @@ class EcsCloud:
 
 def _groups_page(start: int) -> str:
     return f"{surroundings.GROUPS_PATH}?limit={surroundings.PAGE}&start_number={start}"
-
-
-def _refused_login(call: _Call, response: Response) -> CloudUnusable:
-    fault = classify.read(response)
-    text = " ".join([*fault.codes[:1], fault.message]).strip()
-    return CloudUnusable(
-        f"{call.what}: HTTP 401, also with a new login: {text or 'no explanation'}",
-        hint="check that the user may work in this project and region, and that cloud.endpoints name the"
-        " same cloud as OS_AUTH_URL",
-        code=fault.codes[0] if fault.codes else None,
-        status=401,
-        request_id=fault.request_id,
-    )
 
 
 def _job_or_none(body: bytes) -> JobId | None:

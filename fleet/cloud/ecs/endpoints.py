@@ -8,6 +8,7 @@ loopback, where the simulator lives, every service has the same address.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -59,22 +60,26 @@ class Endpoints:
     region: str | None = None
 
     def base(self, service: Service, catalog: tuple[Offer, ...] = ()) -> str:
-        """Return the base URL of *service*.
+        """Return the base URL of *service*. Raises as `found`."""
+        return self.found(service, catalog)[0]
+
+    def found(self, service: Service, catalog: tuple[Offer, ...] = ()) -> tuple[str, str]:
+        """Return the base URL of *service*, and in words what told it.
 
         Raises:
             CloudUnusable: Neither the plan, nor the catalog, nor the identity service's name tells.
         """
         if given := self.overrides.get(service):
-            return given.rstrip("/")
+            return given.rstrip("/"), "an override"
         parts = urlsplit(self.iam)
         if is_loopback(parts.hostname or ""):
-            return self.iam
+            return self.iam, "loopback: every service has one address"
         offers = [offer for offer in catalog if offer.type in CATALOG_TYPES[service]]
         if self.region:
             offers = [offer for offer in offers if offer.region in {self.region, "", "*"}] or offers
         for offer in offers:
-            if origin := _origin(offer.url):
-                return origin
+            if address := origin(offer.url):
+                return address, "the catalogue"
         netloc = parts.netloc.rpartition("@")[2]
         for prefix in IAM_PREFIXES:
             if netloc.startswith(prefix):
@@ -82,11 +87,32 @@ class Endpoints:
                 # The vendor's global identity service is of no region; the others are.
                 if rest.startswith("myhuaweicloud.") and self.region:
                     rest = f"{self.region}.{rest}"
-                return f"{parts.scheme}://{service}.{rest}"
+                return f"{parts.scheme}://{service}.{rest}", "the identity service's name"
         raise CloudUnusable(
             f"no address of the service {service!r} is known",
             hint=f"write it into the plan: cloud.endpoints.{service}: https://{service}.REGION.…",
         )
+
+
+_IAM_OF_REGION = {
+    "eu-de": "iam.eu-de.otc.t-systems.com",
+    "eu-nl": "iam.eu-nl.otc.t-systems.com",
+    "eu-ch2": "iam-pub.eu-ch2.sc.otc.t-systems.com",
+    "eu-west-0": "iam.eu-west-0.prod-cloud-ocb.orange-business.com",
+    "eu-west-101": "iam.eu-west-101.myhuaweicloud.eu",
+}
+"""Regions of other brands than the vendor's own; docs/dialects.md has the sources."""
+
+
+def identity_of_region(region: str) -> str:
+    """Return the identity service's base URL of a region, for logins that name no address.
+
+    Raises:
+        CloudUnusable: That is no region's name.
+    """
+    if re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", region) is None:
+        raise CloudUnusable(f"{region!r} is no region", hint="write it like eu-de or cn-north-4")
+    return f"https://{_IAM_OF_REGION.get(region, f'iam.{region}.myhuaweicloud.com')}"
 
 
 def identity_base(auth_url: str) -> str:
@@ -101,14 +127,14 @@ def identity_base(auth_url: str) -> str:
             "OS_AUTH_URL is for version 2 of the identity API", hint="write …/v3 instead of …/v2.0"
         )
     url = url.removesuffix("/v3").rstrip("/")
-    if not _origin(url):
+    if not origin(url):
         raise CloudUnusable(
             "OS_AUTH_URL is no URL", hint="write it like https://iam.eu-de.otc.t-systems.com/v3"
         )
     return url
 
 
-def _origin(url: str) -> str:
+def origin(url: str) -> str:
     """Return scheme, host and port of a URL, or nothing when it is none."""
     try:
         parts = urlsplit(url)

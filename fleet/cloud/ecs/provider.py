@@ -11,39 +11,33 @@ import random
 
 from fleet.clock import Clock
 from fleet.cloud.api import Cloud
-from fleet.cloud.ecs.auth import Password, PasswordLogin, login_from_environment
 from fleet.cloud.ecs.client import EcsCloud
 from fleet.cloud.ecs.endpoints import Endpoints
+from fleet.cloud.ecs.login import find
+from fleet.cloud.ecs.login_build import Found
 from fleet.cloud.ecs.pacer import Pacer
 from fleet.core.settings import CloudSettings
-from fleet.errors import CloudUnusable
 
 
 def ecs(settings: CloudSettings, clock: Clock) -> Cloud:
-    """Return the cloud that ``OS_…`` in the environment and *settings* name.
+    """Return the cloud that the environment, clouds.yaml and *settings* name.
 
     Raises:
-        CloudUnusable: Credentials are missing; all of the missing variables are named.
+        CloudUnusable: There is no login, or it is incomplete.
     """
-    if settings.profile is not None:
-        raise CloudUnusable(
-            f"cloud.profile {settings.profile!r}: profiles of clouds.yaml are not read by this provider",
-            hint="drop cloud.profile and export the OS_… variables (openrc)",
-        )
-    credentials = login_from_environment(os.environ, iam=settings.endpoints.get("iam"))
-    return assemble(credentials, settings, clock, settings.region or os.environ.get("OS_REGION_NAME"))
+    return assemble(find(settings, os.environ), settings, clock)
 
 
-def assemble(credentials: Password, settings: CloudSettings, clock: Clock, region: str | None) -> Cloud:
+def assemble(found: Found, settings: CloudSettings, clock: Clock) -> EcsCloud:
     """Put client, login, pacer and transport together."""
     from fleet.cloud.ecs.transport import AiohttpTransport  # noqa: PLC0415  # aiohttp only when needed
 
-    transport = AiohttpTransport(clock)
+    transport = AiohttpTransport(clock, cafile=found.cafile)
     return EcsCloud(
         transport,
-        PasswordLogin(credentials, transport, clock),
+        found.login(transport, clock),
         Pacer(settings.requests_per_second),
-        Endpoints(iam=credentials.url, overrides=settings.endpoints, region=region),
+        Endpoints(iam=found.url, overrides=found.endpoints, region=found.region),
         clock=clock,
         rng=random.Random(),
     )

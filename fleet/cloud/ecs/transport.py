@@ -134,7 +134,7 @@ class AiohttpTransport:
         self._connections = connections
         self._connect_timeout_s = connect_timeout_s
         self._max_body = max_body
-        self._tls = _tls(cafile or self._environ.get("OS_CACERT") or None)
+        self._tls = tls_context(cafile or self._environ.get("OS_CACERT") or None)
         self._proxies = getproxies_environment() if environ is None else _proxies(environ)
         for proxy in self._proxies.values():
             _register_credentials(proxy)
@@ -216,11 +216,16 @@ class AiohttpTransport:
             max_field_size=MAX_HEADER,
         )
 
+    def proxy_for(self, url: str) -> str | None:
+        """Return the proxy that a URL is asked through, without its credentials, or None."""
+        return self._proxy(_checked(url))[0]
+
     def _proxy(self, parts: SplitResult) -> tuple[str | None, dict[str, str] | None]:
         """Return the proxy for a URL, without its credentials, and the header that carries them."""
         proxy = self._proxies.get(parts.scheme)
         # A token must not travel in the clear to a proxy only because the simulator speaks plain HTTP.
-        if proxy is None or parts.scheme != "https" or proxy_bypass(parts.hostname or "", self._proxies):
+        host = parts.hostname or ""
+        if proxy is None or parts.scheme != "https" or is_loopback(host) or proxy_bypass(host, self._proxies):
             return None, None
         split = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         if split.scheme not in {"http", "https"}:
@@ -307,7 +312,12 @@ def _hint(error: Exception) -> str | None:
     return None
 
 
-def _tls(cafile: str | None) -> ssl.SSLContext:
+def tls_context(cafile: str | None) -> ssl.SSLContext:
+    """Return what certificates are checked by.
+
+    Raises:
+        CloudUnusable: The file cannot be read.
+    """
     try:
         return ssl.create_default_context(cafile=cafile)
     except (OSError, ssl.SSLError) as error:

@@ -95,6 +95,10 @@ class NovaCloud:
             by_id |= {raw.server.id: raw.server for raw in wanted if raw.in_doubt}
         return [by_id[raw.server.id] for raw in wanted if raw.server.id in by_id]
 
+    async def addresses(self) -> Mapping[str, tuple[str, str]]:
+        """Return where the services are; see `fleet.cloud.api.KnowsAddresses`."""
+        return await self._session.addresses()
+
     async def server(self, server: ServerId) -> Server:
         """Return one server, read now. Raises NotFound."""
         return await self._installations.complete(await self._raw(server))

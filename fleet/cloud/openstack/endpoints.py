@@ -35,12 +35,19 @@ class Endpoints:
         Raises:
             CloudUnusable: There is none, or one in each of several regions.
         """
-        url = (self.overrides.get(service) or self._from_catalog(service, catalog)).rstrip("/")
-        if service == "compute":
-            url = url.removesuffix(f"/{project}")
-            # Version 2 is the same API without microversions, kept for old clients at its side.
-            return re.sub(r"/v2$", "/v2.1", url) if re.search(r"/v2(\.\d+)?$", url) else f"{url}/v2.1"
-        return re.sub(r"/v\d+(\.\d+)?$", "", url) + "/v2"
+        return self.found(service, catalog, project)[0]
+
+    def found(self, service: Service, catalog: tuple[Offer, ...], project: str) -> tuple[str, str]:
+        """Return what `base` does, and in words what told it. Raises as `base`."""
+        given = self.overrides.get(service)
+        source = "the catalogue" if given is None else "an override"
+        url = (given or self._from_catalog(service, catalog)).rstrip("/")
+        if service != "compute":
+            return re.sub(r"/v\d+(\.\d+)?$", "", url) + "/v2", source
+        url = url.removesuffix(f"/{project}")
+        # Version 2 is the same API without microversions, kept for old clients at its side.
+        spoken = re.sub(r"/v2$", "/v2.1", url) if re.search(r"/v2(\.\d+)?$", url) else f"{url}/v2.1"
+        return spoken, source
 
     def _from_catalog(self, service: Service, catalog: tuple[Offer, ...]) -> str:
         offers = [offer for offer in catalog if offer.type in CATALOG_TYPES[service] and offer.url]

@@ -102,6 +102,14 @@ class Session:
         """Log in if need be, and say as whom."""
         return (await self._patiently(self._login.logged_in)).identity
 
+    async def addresses(self) -> Mapping[str, tuple[str, str]]:
+        """Return, by service, its base URL and what told it."""
+        logged_in = await self._patiently(self._login.logged_in)
+        project = logged_in.identity.project_id
+        return {
+            name: self._endpoints.found(name, logged_in.catalog, project) for name in ("compute", "image")
+        }
+
     async def microversion(self) -> tuple[int, int]:
         """Return the microversion that is spoken; the first time Nova is asked which it knows.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ KEY_LOCK_S: Final = 300.0
 BAD_PASSWORDS: Final = 5
 """In a row; then the account is locked for `ACCOUNT_LOCK_S`. IAM's defaults."""
 ACCOUNT_LOCK_S: Final = 900.0
+TEMPORARY_KEY_S: Final = 900.0
+"""Of a temporary access key when the caller names no duration (IAM API reference: 15 minutes to 24 hours)."""
 _TOKEN_HEX: Final = 480
 """Real tokens have several KB; long enough to be taken for one, short enough to be cheap."""
 
@@ -37,6 +40,16 @@ class Token:
     issued: float
     expires: float
     project: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An access key. A temporary one has a security token, and an end in seconds of the cloud's time."""
+
+    user: User
+    secret: str
+    security_token: str = ""
+    expires: float = math.inf
 
 
 @dataclass(slots=True)
@@ -74,13 +87,20 @@ class _PasswordMethod(msgspec.Struct):
 
 
 class _TokenMethod(msgspec.Struct):
-    id: str
+    id: str = ""
+    duration_seconds: float = TEMPORARY_KEY_S
+
+
+class _ApplicationCredential(msgspec.Struct):
+    id: str = ""
+    secret: str = ""
 
 
 class _Identity(msgspec.Struct):
     methods: list[str]
     password: _PasswordMethod | None = None
     token: _TokenMethod | None = None
+    application_credential: _ApplicationCredential | None = None
 
 
 class _Scope(msgspec.Struct):
@@ -110,7 +130,9 @@ class Gatekeeper:
         users = world.estate.users
         self._by_name = {user.name: user for user in users}
         self._by_id = {user.id: user for user in users}
-        self._keys = {key: (user, secret) for user in users for key, secret in user.access_keys.items()}
+        self._keys = {
+            access: Key(user, secret) for user in users for access, secret in user.access_keys.items()
+        }
 
     # tokens
 
@@ -125,13 +147,18 @@ class Gatekeeper:
         except msgspec.DecodeError as error:
             message = f"Expecting to find valid JSON in request body. {error}"
             raise Refused("", message, status=400, form="keystone") from None
-        if auth.identity.token is not None:
-            user = self.by_token(auth.identity.token.id, now).user
+        expires = now + self._world.behaviour.token_life_s
+        if (application := auth.identity.application_credential) is not None:
+            # It carries its project itself, and Keystone refuses a scope beside it.
+            user, project = self._by_application(application), auth.scope is None
+        elif auth.identity.token is not None:
+            first = self.by_token(auth.identity.token.id, now)
+            # A token made from another one ends when that one does.
+            user, expires, project = first.user, first.expires, self._scope(auth.scope)
         else:
-            user = self._by_password(auth.identity, now)
-        project = self._scope(auth.scope)
+            user, project = self._by_password(auth.identity, now), self._scope(auth.scope)
         text = f"MII{self._world.new_hex(_TOKEN_HEX)}"
-        token = Token(user, now, now + self._world.behaviour.token_life_s, project)
+        token = Token(user, now, expires, project)
         self._tokens[text] = token
         return text, token
 
@@ -161,6 +188,13 @@ class Gatekeeper:
         tries.failed = 0
         return user
 
+    def _by_application(self, given: _ApplicationCredential) -> User:
+        for user in self._world.estate.users:
+            secret = user.application_credentials.get(given.id)
+            if secret is not None and hmac.compare_digest(secret.encode(), given.secret.encode()):
+                return user
+        raise Refused("", "The application credential is wrong.", status=401, form="keystone")
+
     def _scope(self, scope: _Scope | None) -> bool:
         """Tell whether it is our project's; any other project is unknown."""
         if scope is None or scope.project is None:
@@ -182,6 +216,26 @@ class Gatekeeper:
     def revoke_all(self) -> None:
         """Make every token worthless, as a changed password does."""
         self._tokens.clear()
+
+    def temporary_key(self, body: bytes, user: User, now: float) -> tuple[str, Key]:
+        """Issue a temporary access key for *user*; the body may say for how many seconds.
+
+        Raises:
+            Refused: Unreadable body.
+        """
+        try:
+            wanted = _LOG_IN.decode(body).auth.identity.token or _TokenMethod()
+        except msgspec.DecodeError:
+            raise Refused("", "Invalid request body.", status=400, form="keystone") from None
+        made = Key(
+            user,
+            secret=self._world.new_hex(40),
+            security_token=self._world.new_hex(_TOKEN_HEX),
+            expires=now + wanted.duration_seconds,
+        )
+        access = f"HST{self._world.new_hex(17).upper()}"
+        self._keys[access] = made
+        return access, made
 
     # every request
 
@@ -210,7 +264,7 @@ class Gatekeeper:
         tries = self._tries.setdefault(f"key {access}", Tries())
         if now < tries.locked_until:
             raise _incorrect("AK access failed to reach the limit,forbidden")
-        user, secret = self._keys[access]
+        key = self._keys[access]
         stamp = request.headers.get("x-sdk-date", "")
         try:
             signed_at = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
@@ -218,20 +272,29 @@ class Gatekeeper:
             raise _incorrect("x-sdk-date is missing or malformed") from None
         if abs(signed_at - self._world.calendar.timestamp(now)) > MAX_SKEW_S:
             raise _incorrect("the time difference between the client and the server is more than 15 minutes")
-        canonical = canonical_request(request, parts.get("SignedHeaders", ""))
-        if not hmac.compare_digest(sign(canonical, stamp, secret), parts.get("Signature", "")):
+        signed_headers = parts.get("SignedHeaders", "")
+        if "x-sdk-date" not in signed_headers.split(";"):
+            raise _incorrect("x-sdk-date is not signed")
+        canonical = canonical_request(request, signed_headers)
+        if not hmac.compare_digest(sign(canonical, stamp, key.secret), parts.get("Signature", "")):
             tries.failed += 1
             if tries.failed > BAD_SIGNATURES:
                 tries.failed, tries.locked_until = 0, now + KEY_LOCK_S
             shown = canonical.replace("\n", "|")
             raise _incorrect(f"verify aksk signature fail, canonicalRequest:{shown}")
         tries.failed = 0
-        return user
+        if key.security_token:
+            given = request.headers.get("x-security-token", "")
+            if not hmac.compare_digest(key.security_token.encode(), given.encode()):
+                raise _incorrect("the security token is missing or wrong")
+            if key.expires <= now:
+                raise _incorrect("the security token has expired")
+        return key.user
 
     def secret_owner(self, access: str) -> User | None:
-        """Return whose access key it is."""
+        """Return whose access key it is; a temporary one is nobody's."""
         found = self._keys.get(access)
-        return found[0] if found else None
+        return found.user if found and not found.security_token else None
 
 
 def _incorrect(why: str) -> Refused:
@@ -240,7 +303,8 @@ def _incorrect(why: str) -> Refused:
 
 def canonical_request(request: SignedRequest, signed_headers: str) -> str:
     """Write a request down as signer and verifier both see it."""
-    path = "/".join(quote(unquote(part), safe="-_.~") for part in request.path.split("/"))
+    # Decoded as a whole, as the vendor's signers do: an encoded slash is one.
+    path = "/".join(quote(part, safe="-_.~") for part in unquote(request.path).split("/"))
     if not path.endswith("/"):
         path += "/"
     pairs = sorted(

@@ -156,6 +156,23 @@ def credential(backend: Backend, call: Call, now: float) -> Answer:  # noqa: ARG
     )
 
 
+def temporary_key(backend: Backend, call: Call, now: float) -> Answer:
+    """``POST /v3.0/OS-CREDENTIAL/securitytokens``: an access key for a while, with its security token."""
+    assert call.user is not None  # noqa: S101 - the gateway has let the call in
+    access, key = backend.gatekeeper.temporary_key(call.body, call.user, now)
+    return Answer(
+        201,
+        {
+            "credential": {
+                "access": access,
+                "secret": key.secret,
+                "securitytoken": key.security_token,
+                "expires_at": backend.world.calendar.micros(key.expires) + "Z",
+            }
+        },
+    )
+
+
 # servers
 
 
@@ -287,6 +304,7 @@ READING: Final = (
     Route("GET", "/v3/auth/projects", "projects", projects),
     Route("GET", "/v3/projects", "projects", projects),
     Route("GET", "/v3.0/OS-CREDENTIAL/credentials/{access}", "projects", credential),
+    Route("POST", "/v3.0/OS-CREDENTIAL/securitytokens", "projects", temporary_key),
     Route("GET", "/v1/{project}/cloudservers/detail", "list", list_servers, "ecs:cloudServers:list"),
     Route("GET", "/v1/{project}/cloudservers/limits", "limits", limits),
     Route("GET", "/v1/{project}/cloudservers/{server}", "show", show_server, "ecs:cloudServers:showServer"),

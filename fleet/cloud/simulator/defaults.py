@@ -20,6 +20,8 @@ PROJECT_ID: Final = "0123456789abcdef0123456789abcdef"
 REGION: Final = "sim-1"
 ACCESS_KEY: Final = "SIMULATORKEY00000001"
 SECRET_KEY: Final = "simulatorSecretKey00000000000000000000001"  # noqa: S105 - made up and documented
+APPLICATION_CREDENTIAL: Final = "a1b2c3d4e5f60718293a4b5c6d7e8f90"
+APPLICATION_SECRET: Final = "simulator-application-secret"  # noqa: S105 - made up and documented
 
 KEY_PAIR: Final = "demo-key"
 IMAGE_ID: Final = "c71b64e7-4767-4406-afde-2c7c7ac2242c"

@@ -6,8 +6,9 @@ import os
 
 from fleet.clock import Clock
 from fleet.cloud.api import Cloud
-from fleet.cloud.ecs.auth import Password
+from fleet.cloud.ecs.credentials import Password
 from fleet.cloud.ecs.endpoints import identity_base
+from fleet.cloud.ecs.login_build import Found
 from fleet.cloud.ecs.provider import assemble
 from fleet.cloud.simulator import defaults
 from fleet.core.settings import CloudSettings
@@ -22,6 +23,16 @@ def simulator(settings: CloudSettings, clock: Clock) -> Cloud:
     Raises:
         CloudUnusable: Nobody says where it is.
     """
+    return assemble(login(settings), settings, clock)
+
+
+def login(settings: CloudSettings) -> Found:
+    """Return the login that every simulator knows. Raises as `simulator`."""
+    if settings.profile is not None:
+        raise CloudUnusable(
+            f"cloud.profile {settings.profile!r}: the built-in cloud has no profiles",
+            hint="take it out, or write provider: ecs",
+        )
     url = settings.endpoints.get("iam") or os.environ.get(URL_VARIABLE)
     if not url:
         raise CloudUnusable(
@@ -34,5 +45,12 @@ def simulator(settings: CloudSettings, clock: Clock) -> Cloud:
         password=defaults.USER_PASSWORD,
         domain_name=defaults.DOMAIN_NAME,
         project_name=defaults.PROJECT_NAME,
+        source="the built-in cloud",
     )
-    return assemble(credentials, settings, clock, settings.region)
+    return Found(
+        credentials=credentials,
+        kind="password",
+        source=credentials.source,
+        region=settings.region,
+        endpoints=settings.endpoints,
+    )

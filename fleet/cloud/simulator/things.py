@@ -131,6 +131,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     Attributes:
         id: Made from the name when empty.
         access_keys: Secret keys by access key.
+        application_credentials: Secrets by id.
         denied: Actions that the user's policy forbids, such as ``ecs:cloudServers:rebuild``.
     """
 
@@ -138,6 +139,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     id: str = ""
     password: str = defaults.USER_PASSWORD
     access_keys: dict[str, str] = msgspec.field(default_factory=dict)
+    application_credentials: dict[str, str] = msgspec.field(default_factory=dict)
     denied: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -146,7 +148,10 @@ class User(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             msgspec.structs.force_setattr(self, "id", own)
 
 
-DEFAULT_USER: Final = User(access_keys={defaults.ACCESS_KEY: defaults.SECRET_KEY})
+DEFAULT_USER: Final = User(
+    access_keys={defaults.ACCESS_KEY: defaults.SECRET_KEY},
+    application_credentials={defaults.APPLICATION_CREDENTIAL: defaults.APPLICATION_SECRET},
+)
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

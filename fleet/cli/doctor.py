@@ -1,0 +1,152 @@
+"""``doctor``: what works and what to mend, before a maintenance and not in it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from datetime import UTC, timedelta
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from fleet import freeze
+from fleet.cli.common import clean, now, output_option, print_json, print_lines
+from fleet.clock import SystemClock
+from fleet.core.settings import CloudSettings, Settings
+from fleet.core.windows import Schedule, Span, spell
+from fleet.doctor import Doctor, Step, Verdict
+from fleet.errors import Exit, PlanError
+from fleet.plan import LoadedPlan, load_plan
+from fleet.runs import state_folder
+
+OPENINGS = 5
+MARKS = {Verdict.WELL: "✓", Verdict.ODD: "!", Verdict.WRONG: "✗", Verdict.UNTRIED: "-"}
+
+
+@click.command()
+@click.argument("plan", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--provider",
+    default="ecs",
+    show_default=True,
+    help="Without a plan: ecs, openstack, simulator or another.",
+)
+@click.option("--profile", help="Without a plan: an entry of clouds.yaml.")
+@click.option("--region", help="Without a plan: the region.")
+@output_option
+def doctor(plan: Path | None, *, provider: str, profile: str | None, region: str | None, output: str) -> int:
+    """Say what works and what to mend: machine, login, network, clock, services; with PLAN, what it needs.
+
+    Changes nothing. Ends with 0 when nothing is wrong, else with the code that a run would end with: 2 for
+    the plan, 8 for cloud and login, 9 for the state folder.
+
+    \b
+    Example:
+      fleet doctor
+      fleet doctor --profile otc-prod
+      fleet doctor plans/web-tier.yaml
+    """  # noqa: D301 - click's mark for "do not rewrap"
+    given = CloudSettings(provider=provider, profile=profile, region=region)
+    return asyncio.run(_doctor(plan, given, output))
+
+
+async def _doctor(path: Path | None, given: CloudSettings, output: str) -> int:
+    def report(step: Step) -> None:
+        if output == "text":
+            print_lines(_as_text(step))
+
+    found = Doctor(SystemClock(), report)
+    loaded: LoadedPlan | None = None
+    openings: list[Span] = []
+    if path is not None:
+        try:
+            loaded = load_plan(path)
+        except PlanError as error:
+            for problem in error.problems:
+                found.wrong("plan", f"{problem}".partition("\n")[0], problem.hint, Exit.USAGE)
+        else:
+            openings = await _windows(found, loaded)
+    if path is None or loaded is not None:
+        settings = loaded.settings if loaded else None
+        await found.examine(settings.cloud if settings else given, settings, state_folder())
+    wrong = [step.name for step in found.steps if step.verdict is Verdict.WRONG]
+    if output == "json":
+        print_json(
+            {"well": not wrong, "steps": [_as_data(step) for step in found.steps]} | _openings(openings)
+        )
+        return found.exit_code
+    if loaded is not None and loaded.settings.windows:
+        print_lines(["next openings:", *(f"  {_spell(each)}" for each in openings)])
+    print_lines([f"to mend: {', '.join(dict.fromkeys(wrong))}" if wrong else "nothing is wrong"])
+    return found.exit_code
+
+
+async def _windows(found: Doctor, loaded: LoadedPlan) -> list[Span]:
+    """Note what the plan says, and return when its servers may be worked on."""
+    settings: Settings = loaded.settings
+    targets = ", ".join(target.name for target in settings.targets)
+    found.well("plan", f"{loaded.path}: valid, with targets {targets}")
+    for problem in (*loaded.warnings, *loaded.unbuilt):
+        found.odd("plan", f"{problem}".partition("\n")[0], problem.hint)
+    if not settings.windows and not settings.freeze:
+        found.well("windows", "none: at any time")
+        return []
+    frozen, unread = await freeze.read(settings.freeze, settings.folder, dict(os.environ), now())
+    if unread is not None:
+        found.wrong("windows", unread, "as long as that is so, nothing is started", Exit.USAGE)
+    schedule = Schedule(settings.windows, frozen)
+    moment = now()
+    state = schedule.at(moment)
+    if state.closed is None:
+        until = f" until {spell(state.closes_at)}" if state.closes_at else ""
+        found.well("windows", f"open now{until}")
+    elif state.opens_at is None:
+        found.wrong("windows", state.closed, "write windows that are still to come", Exit.USAGE)
+    else:
+        found.well("windows", f"closed now: {state.closed}")
+    return list(islice(schedule.openings(moment), OPENINGS))
+
+
+def _openings(openings: list[Span]) -> dict[str, object]:
+    return {
+        "openings": [
+            {
+                "start": each.start.isoformat(),
+                "end": each.end.isoformat(),
+                "start_utc": each.start.astimezone(UTC).isoformat(),
+                "end_utc": each.end.astimezone(UTC).isoformat(),
+            }
+            for each in openings
+        ]
+    }
+
+
+def _as_data(step: Step) -> dict[str, object]:
+    return {
+        "step": step.name,
+        "verdict": str(step.verdict),
+        "said": clean(step.said),
+        "remedy": None if step.remedy is None else clean(step.remedy),
+    }
+
+
+def _as_text(step: Step) -> Iterator[str]:
+    yield f"{MARKS[step.verdict]} {step.name}: {step.said}"
+    if step.remedy:
+        yield f"    {step.remedy}"
+
+
+def _spell(opening: Span) -> str:
+    """Return an opening for people: in the window's own time zone, and in UTC."""
+    start, end = opening.start.astimezone(UTC), opening.end.astimezone(UTC)
+    return (
+        f"{spell(opening.start)} to {spell(opening.end)}"
+        f"  ({start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, {_length(opening.length)})"
+    )
+
+
+def _length(length: timedelta) -> str:
+    hours, rest = divmod(int(length.total_seconds()), 3600)
+    return f"{hours} h" + (f" {rest // 60} min" if rest >= 60 else "")
