@@ -127,7 +127,10 @@ def _nothing(environ: Mapping[str, str]) -> CloudUnusable:
     if names := names_of_clouds(environ):
         hint = f"clouds.yaml has {', '.join(names)}: name one with OS_CLOUD or cloud.profile"
     else:
-        hint = "export the variables of the openrc file that the cloud's console offers"
+        hint = (
+            "export the variables of the openrc file that the cloud's console offers"
+            " (OS_AUTH_URL, OS_USERNAME, OS_PASSWORD, OS_USER_DOMAIN_NAME, OS_PROJECT_NAME)"
+        )
     return CloudUnusable(
         f"no login was found: none of {ways} is set, and there is no"
         f" {credentials_path(environ) or '~/.huaweicloud/credentials'}",
