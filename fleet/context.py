@@ -100,7 +100,7 @@ class Context:
 
     def fail(
         self, server: ServerState, reason: str, *, hint: str = "", cause: CloudError | None = None,
-        untouched: bool = False,
+        untouched: bool = False, code: str | None = None,
     ) -> None:  # fmt: skip
         """Give the server up, with the cloud's own words when there are any.
 
@@ -110,6 +110,7 @@ class Context:
             hint: What to do about it.
             cause: What the cloud said.
             untouched: Its old installation is there: it is put back as it was found.
+            code: The cloud's code of an earlier answer, where no cause is at hand.
         """
         hint = hint or (cause.hint if cause and cause.hint else "")
         if not untouched and server.noted is not None and server.noted.backup:
@@ -119,7 +120,7 @@ class Context:
             "server": server.id,
             "reason": reason,
             "hint": hint,
-            "code": cause.code if cause else None,
+            "code": cause.code if cause else code,
             "request_id": cause.request_id if cause else None,
             "everybody": isinstance(cause, Rejected) and cause.everybody,
         }

@@ -75,8 +75,9 @@ async def stop(server: ServerState, ctx: Context) -> None:
     if server.accepted >= plan.reinstall.attempts:
         return ctx.fail(
             server,
-            f"the reinstall failed {server.accepted} times: {server.reason}",
+            f"the reinstall failed {_times(server.accepted)}: {server.reason}",
             hint="look at the server in the console; `fleet retry` gives it another try",
+            code=server.code,
         )
     if ctx.watched(server, f"acceptance/{server.accepted}") > plan.reinstall.timeout_s:
         last = f": {server.reason}" if server.reason else ""
@@ -457,6 +458,7 @@ async def verify(server: ServerState, ctx: Context) -> None:
     # A stop that nobody answered can land as late as any request: not verified before that is past.
     late_s = noted.settle_s if server.late_stop else 0.0
     good_since: float | None = None
+    confirmed = False
     wrong = "it was not seen running"
     while (watched := ctx.watched(server)) < plan.timeout_s + late_s:
         # The first of the looks may be a moment old, those that confirm it are new ones.
@@ -468,7 +470,10 @@ async def verify(server: ServerState, ctx: Context) -> None:
         )
         if seen is None:
             good_since, wrong = None, "it does not stay up"
-            if late_s and (await ctx.look(server)).is_off:
+            # One look said that it runs, and no second one: a cloud that passes through ACTIVE on its way to
+            # off (Nova does, for a server that was off) may have been caught in passing.
+            in_passing = not confirmed and not server.start_asked
+            if (late_s or in_passing) and (await ctx.look(server)).is_off:
                 return ctx.record(StartRequested(server=server.id))
             continue
         found = await _what_is_wrong(server, ctx, seen)
@@ -479,6 +484,7 @@ async def verify(server: ServerState, ctx: Context) -> None:
         watched = ctx.watched(server)
         good_since = watched if good_since is None else good_since
         # At least two looks, however short `stable_for` is: a false idle state is gone in the second.
+        confirmed = confirmed or watched > good_since
         settled = watched - good_since >= plan.stable_for_s and ctx.watched(server, LATE_STOP) >= late_s
         if watched > good_since and settled:
             return ctx.record(ChecksPassed(server=server.id, system_disk=seen.system_disk))
@@ -547,6 +553,10 @@ async def take_step(server: ServerState, ctx: Context) -> None:
     except (Unavailable, OutcomeUnknown) as error:
         # The cloud answers for others and not for this one, for half an hour: see `Observer.look`.
         ctx.fail(server, f"the cloud gives no answer about it: {error.message}", cause=error)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _minutes(seconds: float) -> str:

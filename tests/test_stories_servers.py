@@ -155,6 +155,16 @@ def test_a_start_that_comes_to_nothing_is_asked_for_again() -> None:
     assert night.phases() == {"web-1": "verified"}
 
 
+def test_a_server_caught_in_passing_is_started() -> None:
+    """One look showed it running, and before the second it was off: nobody else will start it."""
+    night = told(calm("web-1", faults=(fault("stopped-by-other", server="web-1", from_s=194.95),)))
+    assert [event["event"] for event in night.events()].index("Started") < [
+        event["event"] for event in night.events()
+    ].index("StartRequested")
+    assert night.phases() == {"web-1": "verified"}
+    assert night.world.named("web-1").show.value[0] == "ACTIVE"
+
+
 def test_a_retry_after_a_failed_verification_reinstalls() -> None:
     """It was reinstalled and not verified; a person gives it another try, and its new disk is no obstacle."""
     bad = fault("success-without-change", server="web-1")

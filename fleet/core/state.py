@@ -142,6 +142,7 @@ class ServerState:
         was_off: It was off when we came.
         stop_asked: A stop was asked for and is not known to be over: a process that dies now leaves it open.
         late_stop: A stop of ours was left unanswered, so it may still land and turn the server off.
+        start_asked: A start was asked for since the latest reinstall was taken.
         noted: The latest announcement, with the installation that was there before it.
         job: The job to follow, or None: then the server itself is watched.
         new_disk: The system disk that the checks passed with.
@@ -172,6 +173,7 @@ class ServerState:
     was_off: bool = False
     stop_asked: bool = False
     late_stop: bool = False
+    start_asked: bool = False
     noted: ev.ReinstallRequested | None = None
     job: JobId | None = None
     new_disk: str | None = None
@@ -548,6 +550,8 @@ def _note(run: Run, server: ServerState, event: ev.ServerEvent, at: datetime) ->
             # In RETURNING we put back off what was off: that is no stop of a running server.
             server.stopped_by_us = server.stopped_by_us or server.phase is Phase.STOPPING
             server.stop_asked = True
+        case ev.StartRequested():
+            server.start_asked = True
         case ev.StopUnanswered():
             server.late_stop = True
         case ev.Stopped(was_off=was_off):
@@ -562,6 +566,7 @@ def _note(run: Run, server: ServerState, event: ev.ServerEvent, at: datetime) ->
             server.job = None
         case ev.ReinstallAccepted(job=job, request_id=request_id):
             server.accepted += 1
+            server.start_asked = False
             server.wiped = server.disk_may_differ = True
             server.job = job
             server.request_id = request_id

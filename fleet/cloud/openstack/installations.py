@@ -90,6 +90,7 @@ class Installations:
             CloudUnusable: The log is closed to us. Without it no installation can be told from another.
         """
         seen = raw.server
+        known = self._known.get(seen.id)
         try:
             found = await self._of(raw)
         except CloudUnusable as error:
@@ -103,7 +104,10 @@ class Installations:
                 request_id=error.request_id,
             ) from error
         task = seen.task
-        if task is None and not found.over and seen.status != "ERROR":
+        # The server was read before its log. If the log has ended meanwhile, then the server is as it was
+        # before the end: ACTIVE, perhaps, on its way to SHUTOFF. The next look is newer than the end.
+        ended_since = known is not None and known.installation != found
+        if task is None and (not found.over or ended_since) and seen.status != "ERROR":
             task = UNFINISHED
         return msgspec.structs.replace(
             seen,
