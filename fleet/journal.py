@@ -319,8 +319,15 @@ def _check_first(line: bytes) -> None:
         )
 
 
-def replay(path: Path, entries: Iterable[Entry]) -> Run:
+def replay(
+    path: Path, entries: Iterable[Entry], *, watch: Callable[[Run], Callable[[Entry], None]] | None = None
+) -> Run:
     """Fold a journal's entries into the run that they tell.
+
+    Args:
+        path: For messages.
+        entries: In order, the opening first.
+        watch: Given the new run; what it returns is told of every entry right after it was folded in.
 
     Raises:
         JournalError: An event cannot follow the ones before it.
@@ -333,9 +340,14 @@ def replay(path: Path, entries: Iterable[Entry]) -> Run:
     number = 1
     try:
         run = Run(first, opening.at)
+        tell = watch(run) if watch else None
+        if tell:
+            tell(opening)
         for entry in left:
             number = entry.line
             apply(run, entry.event, entry.at)
+            if tell:
+                tell(entry)
     except IllegalEventError as error:
         raise JournalError(f"{path}:{number}: {error}", hint="the file is damaged or was edited") from error
     return run

@@ -24,6 +24,7 @@ _COMMANDS = {
     "resume": ("fleet.cli.run", "resume", "Go on with a run."),
     "status": ("fleet.cli.status", "status", "Show where every server of a run stands."),
     "runs": ("fleet.cli.status", "runs", "List runs."),
+    "report": ("fleet.cli.report", "report", "Write a page, or a table, of what happened to every server."),
     "check": ("fleet.cli.check", "check", "Judge a run by its journal: was a promise broken?"),
     "hold": ("fleet.cli.steer", "hold", "Start nothing more, also of a running run."),
     "release": ("fleet.cli.steer", "release", "Let a held run go on."),

@@ -117,7 +117,7 @@ def as_data(run: Run, *, worked_on: str | None, now: datetime, name: str) -> dic
     }
 
 
-def _outside(run: Run, now: datetime) -> Outside:
+def outside_of(run: Run, now: datetime) -> Outside:
     """Return what the clock says by the plan; of all else, what its process has read."""
     if run.paused is None and not run.settings.windows and not run.settings.freeze:
         return ANY_TIME
@@ -169,7 +169,7 @@ def _server(run: Run, server: ServerState, now: datetime) -> dict[str, Any]:
         "job": server.job,
         "system_disk_before": server.noted.system_disk if server.noted else server.member.system_disk,
         "system_disk": server.new_disk,
-        "reason": why_waiting(run, server, _outside(run, now)) or server.reason or None,
+        "reason": why_waiting(run, server, outside_of(run, now)) or server.reason or None,
         "hint": server.hint or None,
         "code": server.code,
         "request_id": server.request_id,
@@ -208,7 +208,7 @@ def as_text(
         yield from _cut((f"  {each.label}: {each.reason}" for each in skipped), shown, len(skipped))
     if waiting := by_phase.get(Phase.WAITING, []):
         yield "never touched:"
-        outside = _outside(run, now)
+        outside = outside_of(run, now)
         reasons = Counter(why_waiting(run, server, outside) for server in waiting)
         for reason, count in reasons.most_common():
             yield f"  {count} x {reason}"
