@@ -9,27 +9,48 @@ from fleet.errors import Exit, JournalError
 from fleet.journal import load
 from fleet.report import status as report
 from fleet.report.digest import digest_of
+from fleet.report.inventory import GROUPS, as_inventory, names
 from fleet.runs import find, is_locked, journals, state_folder
 
 
 @click.command()
 @run_argument()
 @click.option("--all", "everything", is_flag=True, help="Every server, however many.")
-@output_option
-def status(run: str | None, *, everything: bool, output: str) -> int:
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "inventory", "names"]),
+    default="text",
+    help="Text for people, JSON for pipes, an Ansible inventory, or one name a line.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(GROUPS),
+    help="With -o names: only these. Can be given several times.",
+)
+def status(run: str | None, *, everything: bool, output: str, only: tuple[str, ...]) -> int:
     """Show where every server of a run stands: RUN is an id, a unique prefix, a path, or the newest.
 
     \b
     Example:
       fleet status
       fleet status web-tier -o json | jq '.servers[] | select(.phase == "failed")'
+      fleet status web-tier -o inventory > inventory.json
+      ansible-playbook -i inventory.json -l verified site.yaml
     """  # noqa: D301 - click's mark for "do not rewrap"
+    if only and output != "names":
+        raise click.UsageError("--only goes with -o names")
     journal = find(run, state_folder())
     worked_on = is_locked(journal)
     found, _ = load(journal)
     name = name_of(journal, found.id)
     if output == "json":
         print_json(report.as_data(found, worked_on=worked_on, now=now(), name=name))
+    elif output == "inventory":
+        print_json(as_inventory(found))
+    elif output == "names":
+        print_lines(names(found, only))
     else:
         print_lines(report.as_text(found, worked_on=worked_on, now=now(), name=name, everything=everything))
     return Exit.OK
