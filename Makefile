@@ -31,9 +31,9 @@ soak: $(STAMP)  ## tell many stories of crashes and faults: make soak STORIES=50
 mutants: $(STAMP)  ## break each rule on purpose, and see which test notices
 	$(BIN)/python tests/mutants/run.py $(ARGS)
 
-judges: $(STAMP)  ## the vendor's own client against our simulator, in an environment of its own
+judges: $(STAMP)  ## clients that we did not write against our simulator and our requests: docs/providers.md
 	$(PYTHON) -m venv .venv-judges
-	.venv-judges/bin/pip install --quiet --disable-pip-version-check -c constraints.txt huaweicloudsdkecs
+	.venv-judges/bin/pip install --quiet --disable-pip-version-check -r tests/judges/requirements.txt
 	$(BIN)/python tests/judges/run.py .venv-judges/bin/python
 
 contract: $(STAMP)  ## the same tests over every provider, on the built-in cloud: docs/providers.md

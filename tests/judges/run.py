@@ -1,6 +1,9 @@
-"""Start the built-in cloud and let a foreign client judge it, in an environment that has only that client.
+"""Let foreign clients judge the built-in cloud, and our clients, in an environment that has only the former.
 
-python tests/judges/run.py .venv-judges/bin/python
+    python tests/judges/run.py .venv-judges/bin/python
+
+Ours are imported by this interpreter only, theirs by the other one only; `docs/providers.md` says who judges
+what. Each judge of the built-in cloud gets one of its own, as it is in the beginning.
 """
 
 from __future__ import annotations
@@ -10,33 +13,66 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-JUDGES = ("judge_signing.py", "judge_huawei_sdk.py")
+HERE = Path(__file__).parent
+JUDGES_OF_THE_CLOUD = ("judge_signing.py", "judge_huawei_sdk.py", "judge_openstacksdk.py")
+JUDGES_OF_OUR_CLIENTS = ("judge_requests.py", "judge_values.py")
+PATIENCE_S = 300.0
+BEGINS_WITHIN_S = 30.0
+
+
+class NoSimulator(Exception):
+    """The built-in cloud did not start."""
+
+
+@contextmanager
+def a_simulator(folder: Path) -> Iterator[str]:
+    """Serve the judges' fleet, a hundred times faster than a cloud; yield its URL."""
+    ready = folder / "ready.json"
+    ready.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "fleet", "simulator", str(HERE / "fleet.yaml"), "--port", "0"]
+    simulator = subprocess.Popen([*command, "--speed", "100", "--ready-file", str(ready)])
+    try:
+        deadline = time.monotonic() + BEGINS_WITHIN_S
+        while not ready.exists():
+            if simulator.poll() is not None or time.monotonic() > deadline:
+                raise NoSimulator
+            time.sleep(0.05)
+        yield json.loads(ready.read_text())["url"]
+    finally:
+        simulator.terminate()
+        simulator.wait(timeout=10)
+
+
+def run(python: str, script: str, argument: str) -> int:
+    """Run one script, and say how long it took."""
+    began = time.monotonic()
+    done = subprocess.run([python, str(HERE / script), argument], check=False, timeout=PATIENCE_S)
+    print(f"== {script}: exit code {done.returncode}, {time.monotonic() - began:.1f} s", flush=True)
+    return done.returncode
 
 
 def main() -> int:
+    """Run every judge, also after one has found something; return the worst exit code."""
     judge_python = sys.argv[1]
     with tempfile.TemporaryDirectory() as folder:
-        ready = Path(folder) / "ready.json"
-        command = [sys.executable, "-m", "fleet", "simulator", "--port", "0", "--speed", "100"]
-        simulator = subprocess.Popen([*command, "--ready-file", str(ready)])
-        try:
-            deadline = time.monotonic() + 30
-            while not ready.exists():
-                if simulator.poll() is not None or time.monotonic() > deadline:
-                    print("the simulator did not start", file=sys.stderr)
-                    return 1
-                time.sleep(0.05)
-            url = json.loads(ready.read_text())["url"]
-            judges = [Path(__file__).with_name(name) for name in JUDGES]
-            runs = (
-                subprocess.run([judge_python, str(judge), url], check=False, timeout=300) for judge in judges
-            )
-            return max(done.returncode for done in runs)
-        finally:
-            simulator.terminate()
-            simulator.wait(timeout=10)
+        codes = []
+        for judge in JUDGES_OF_THE_CLOUD:
+            try:
+                with a_simulator(Path(folder)) as url:
+                    codes.append(run(judge_python, judge, url))
+            except NoSimulator:
+                print("the simulator did not start", file=sys.stderr)
+                return 1
+        record = Path(folder) / "record.json"
+        codes.append(run(sys.executable, "record_ours.py", str(record)))
+        if record.exists():
+            codes += [run(judge_python, judge, str(record)) for judge in JUDGES_OF_OUR_CLIENTS]
+        # A process that a signal has ended has a negative code.
+        return 0 if not any(codes) else 1
 
 
 if __name__ == "__main__":

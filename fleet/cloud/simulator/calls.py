@@ -247,6 +247,24 @@ def show_image(backend: Backend, call: Call, now: float) -> Answer:  # noqa: ARG
     return Answer(200, render.image_body(image, backend.world.estate.project))
 
 
+def glance_images(backend: Backend, call: Call, now: float) -> Answer:  # noqa: ARG001 - the shape of a handler
+    """``GET /v2/images``: Glance's list, pages by marker."""
+    wanted = {name: values[0] for name, values in call.query.items() if name in {"name", "status"}}
+    project = backend.world.estate.project
+    bodies = [render.image_body(image, project) for image in backend.world.images.values()]
+    found = [body for body in bodies if all(body[name] == value for name, value in wanted.items())]
+    limit, marker = (call.query.get("limit") or ["25"])[0], (call.query.get("marker") or [""])[0]
+    ids = [body["id"] for body in found]
+    if not limit.isascii() or not limit.isdigit() or (marker and marker not in ids):
+        raise Refused("", "Invalid limit or marker.", status=400, form="nova")
+    start = ids.index(marker) + 1 if marker else 0
+    page = found[start : start + int(limit)]
+    answer: dict[str, Any] = {"images": page, "first": "/v2/images", "schema": "/v2/schemas/images"}
+    if page and start + len(page) < len(found):
+        answer["next"] = f"/v2/images?limit={limit}&marker={page[-1]['id']}"
+    return Answer(200, answer)
+
+
 def list_images(backend: Backend, call: Call, now: float) -> Answer:  # noqa: ARG001 - the shape of a handler
     """``GET /v2/cloudimages``."""
     wanted = call.query.get("id")
@@ -313,6 +331,7 @@ READING: Final = (
     Route("GET", "/v1/{project}/jobs/{job}", "job", show_job),
     Route("GET", "/v2.1/{project}/os-keypairs", "key-pair", list_key_pairs, "ecs:serverKeypairs:list"),
     Route("GET", "/v2.1/{project}/os-keypairs/{name}", "key-pair", show_key_pair, "ecs:serverKeypairs:get"),
+    Route("GET", "/v2/images", "image", glance_images, "ims:images:list"),
     Route("GET", "/v2/images/{image}", "image", show_image, "ims:images:get"),
     Route("GET", "/v2/cloudimages", "image", list_images, "ims:images:list"),
     Route("GET", "/v2/{project}/cloudvolumes/{volume}", "volume", show_volume, "evs:volumes:get"),

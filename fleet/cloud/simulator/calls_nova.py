@@ -7,33 +7,46 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 
 from fleet.cloud.simulator import guards, power, render_nova
 from fleet.cloud.simulator.calls import Answer, Backend, Call, Handler, Route, list_key_pairs, show_key_pair
+from fleet.cloud.simulator.calls_discovery import NEWEST, OLDEST, spell
 from fleet.cloud.simulator.faults import CallKind
 from fleet.cloud.simulator.rebuild import Order, rebuild
 from fleet.cloud.simulator.refusals import Refused
 from fleet.cloud.simulator.things import Server, Show
 
 MAX_LIMIT: Final = 1000
-NEWEST: Final = "2.96"
 
 
 class _StopType(msgspec.Struct):
     type: str = ""
 
 
-class _Rebuild(msgspec.Struct):
+class _Rebuild(msgspec.Struct, forbid_unknown_fields=True):
+    """All that Nova's schema has: what it does not have is refused. Some of it changes nothing here."""
+
     image: str = msgspec.field(name="imageRef")
     key_name: str | None = None
     user_data: str | None = None
     metadata: dict[str, str] | None = None
     preserve_ephemeral: bool = False
     password: str | None = msgspec.field(name="adminPass", default=None)
+    name: str | None = None
+    description: str | None = None
+    hostname: str | None = None
+    ipv4: str | None = msgspec.field(name="accessIPv4", default=None)
+    ipv6: str | None = msgspec.field(name="accessIPv6", default=None)
+    disk_config: str | None = msgspec.field(name="OS-DCF:diskConfig", default=None)
+    certificates: list[str] | None = msgspec.field(name="trusted_image_certificates", default=None)
 
 
 class _Action(msgspec.Struct):
@@ -53,6 +66,46 @@ def _refuse(message: str, status: int) -> Refused:
     return Refused("", message, status=status, form="nova")
 
 
+_SINCE: Final = {
+    "description": (2, 19),
+    "key_name": (2, 54),
+    "user_data": (2, 57),
+    "certificates": (2, 63),
+    "hostname": (2, 90),
+}
+"""From which microversion on a rebuild may name it (Compute API microversion history)."""
+
+
+def _microversion(call: Call) -> tuple[int, int]:
+    """Return the microversion that a request wants; the oldest where it does not say, as Nova has it."""
+    wanted = call.headers.get("x-openstack-nova-api-version", "")
+    for part in call.headers.get("openstack-api-version", "").split(","):
+        service, _, number = part.strip().partition(" ")
+        wanted = number.strip() if service == "compute" else wanted
+    if wanted in {"", "latest"}:
+        return NEWEST if wanted else OLDEST
+    found = re.fullmatch(r"([1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})", wanted)
+    if found is None:
+        raise _refuse(f"API Version String {wanted} is of invalid format.", 400)
+    version = int(found[1]), int(found[2])
+    if not OLDEST <= version <= NEWEST:
+        known = f"Minimum is {spell(OLDEST)} and maximum is {spell(NEWEST)}"
+        raise _refuse(f"Version {wanted} is not supported by the API. {known}.", 406)
+    return version
+
+
+def _spoken(handler: Handler) -> Handler:
+    """Return a handler that minds the microversion first, and says in its answer which one was spoken."""
+
+    def handle(backend: Backend, call: Call, now: float) -> Answer:
+        said = spell(_microversion(call))
+        answer = handler(backend, call, now)
+        names = {"openstack-api-version": f"compute {said}", "x-openstack-nova-api-version": said}
+        return replace(answer, headers={**names, "vary": ", ".join(names), **answer.headers})
+
+    return handle
+
+
 def _server(backend: Backend, call: Call) -> Server:
     server = backend.world.find(call.names["server"])
     if server is None:
@@ -60,16 +113,10 @@ def _server(backend: Backend, call: Call) -> Server:
     return server
 
 
-def version(backend: Backend, call: Call, now: float) -> Answer:  # noqa: ARG001 - the shape of a handler
-    """``GET /v2.1/``: which microversions there are."""
-    found = {"id": "v2.1", "status": "CURRENT", "version": NEWEST, "min_version": "2.1", "links": []}
-    return Answer(200, {"version": found})
-
-
 def list_servers(backend: Backend, call: Call, now: float) -> Answer:  # noqa: ARG001 - the shape of a handler
-    """``GET …/servers/detail``: pages by marker; the platform's own servers are no tenant's business."""
+    """``GET …/servers/detail`` and ``GET …/servers``: pages by marker; the platform's own are not shown."""
     world = backend.world
-    found = list(world.servers.values())
+    found = _matching(world.servers.values(), call.query)
     text = (call.query.get("limit") or [str(MAX_LIMIT)])[0]
     if not (text.isascii() and text.isdigit()):
         raise _refuse(f"limit {text!r} is not a number", 400)
@@ -82,20 +129,45 @@ def list_servers(backend: Backend, call: Call, now: float) -> Answer:  # noqa: A
         start = places[0] + 1
     page = found[start : start + limit]
     project = world.estate.project
-    body: dict[str, Any] = {
-        "servers": [render_nova.server_body(server, project, world.calendar) for server in page]
-    }
+    spoken = _microversion(call)
+    bodies = [render_nova.server_body(server, project, world.calendar, spoken) for server in page]
+    if not call.path.rstrip("/").endswith("/detail"):
+        bodies = [{name: body[name] for name in ("id", "name", "links")} for body in bodies]
+    body: dict[str, Any] = {"servers": bodies}
     if start + limit < len(found) and page:
-        url = f"{backend.base_url}{call.path}?limit={limit}&marker={page[-1].id}"
+        kept = [f"{name}={quote(call.query[name][0])}" for name in _FILTERS if call.query.get(name)]
+        query = "&".join([*kept, f"limit={limit}", f"marker={page[-1].id}"])
+        url = f"{backend.base_url}{call.path}?{query}"
         body["servers_links"] = [{"rel": "next", "href": url}]
     return Answer(200, body)
 
 
+_FILTERS: Final = ("name", "status")
+
+
+def _matching(servers: Iterable[Server], query: Mapping[str, list[str]]) -> list[Server]:
+    """Return the servers that a query wants: by a regular expression for the name, or by status."""
+    found = list(servers)
+    if names := query.get("name"):
+        try:
+            pattern = re.compile(names[0])
+        except re.error:
+            raise _refuse(f"Invalid input for query parameters name. Value: {names[0]}.", 400) from None
+        found = [server for server in found if pattern.search(server.name)]
+    if statuses := query.get("status"):
+        wanted = {status.upper() for status in statuses}
+        found = [server for server in found if server.show.value[0] in wanted]
+    return found
+
+
 def show_server(backend: Backend, call: Call, now: float) -> Answer:  # noqa: ARG001 - the shape of a handler
     """``GET …/servers/{server}``."""
+    return Answer(200, {"server": _described(backend, call, _server(backend, call))})
+
+
+def _described(backend: Backend, call: Call, server: Server) -> dict[str, Any]:
     world = backend.world
-    body = render_nova.server_body(_server(backend, call), world.estate.project, world.calendar)
-    return Answer(200, {"server": body})
+    return render_nova.server_body(server, world.estate.project, world.calendar, _microversion(call))
 
 
 def show_log(backend: Backend, call: Call, now: float) -> Answer:  # noqa: ARG001 - the shape of a handler
@@ -140,7 +212,12 @@ def act(backend: Backend, call: Call, now: float) -> Answer:
         _check(server, kind, guards.unfit_for(kind, server, hard=hard))
         twist = backend.book.twist(kind, (server.id, server.name), now)
         power.begin(world, kind, server, now, hard=hard, twist=twist, request_id=call.request_id)
-    said = {"server": render_nova.server_body(server, world.estate.project, world.calendar)} if job else b""
+    said: Any = b""
+    if isinstance(body.rebuild, _Rebuild):
+        # Nova makes up a password where none was given, and says it here and nowhere else.
+        made_up = hashlib.sha256(request.encode()).hexdigest()[:12]
+        password = made_up if body.rebuild.password is None else body.rebuild.password
+        said = {"server": {**_described(backend, call, server), "adminPass": password}}
     return Answer(202, said, headers={"x-compute-request-id": request}, accepted=True, job=job)
 
 
@@ -158,6 +235,10 @@ def _order(backend: Backend, call: Call, server: Server, body: _Rebuild) -> Orde
     world, user = backend.world, call.user
     if user and "ecs:cloudServers:rebuild" in user.denied:
         raise _refuse("Policy doesn't allow os_compute_api:servers:rebuild to be performed.", 403)
+    spoken = _microversion(call)
+    for name, since in _SINCE.items():
+        if getattr(body, name) is not None and spoken < since:
+            raise _refuse(f"Additional properties are not allowed ('{name}' was unexpected)", 400)
     if body.key_name is not None and (user.id if user else "", body.key_name) not in world.key_pairs:
         raise _refuse("Invalid key_name provided.", 400)
     try:
@@ -183,7 +264,7 @@ def _order(backend: Backend, call: Call, server: Server, body: _Rebuild) -> Orde
 
 
 _ROWS: Final[tuple[tuple[str, str, CallKind, Handler], ...]] = (
-    ("GET", "", "other", version),
+    ("GET", "/servers", "list", list_servers),
     ("GET", "/servers/detail", "list", list_servers),
     ("GET", "/servers/{server}", "show", show_server),
     ("GET", "/servers/{server}/os-instance-actions", "actions", show_log),
@@ -196,9 +277,9 @@ _ROWS: Final[tuple[tuple[str, str, CallKind, Handler], ...]] = (
 
 def _routes() -> Iterator[Route]:
     for method, path, kind, handler in _ROWS:
-        yield Route(method, f"/v2.1{path}", kind, handler)
-    for method, path, kind, handler in _ROWS[1:-2]:  # key pairs with the project are in `calls`
-        yield Route(method, f"/v2.1/{{project}}{path}", kind, handler)
+        yield Route(method, f"/v2.1{path}", kind, _spoken(handler))
+    for method, path, kind, handler in _ROWS[:-2]:  # key pairs with the project are in `calls`
+        yield Route(method, f"/v2.1/{{project}}{path}", kind, _spoken(handler))
 
 
 NOVA: Final = tuple(_routes())

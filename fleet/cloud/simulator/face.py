@@ -40,6 +40,8 @@ _BURST_CODES: Final = {
 _HTML: Final = (
     "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
 )
+_FOR_ANYBODY: Final = frozenset({"token", "version"})
+"""Calls that are answered before anybody has said who he is."""
 _NOT_A_STRIKE: Final = frozenset({"slow"})
 _LATENCY_KEY: Final = 99
 
@@ -131,7 +133,7 @@ class Face:
     def _answer(self, call: Call, now: float) -> Answer:
         if call.handler is None:
             raise Refused("APIGW.0101")
-        if call.kind != "token":
+        if call.kind not in _FOR_ANYBODY:
             signed = SignedRequest(call.method, call.path, call.raw_query, call.headers, call.body)
             call.user, in_project = self._gatekeeper.who(signed, now)
             self._throttle.admit(call.kind, call.user.id, now)
@@ -214,6 +216,8 @@ class Face:
             for owner, name in list(self.world.key_pairs):
                 if order.key_pair in {"", name}:
                     del self.world.key_pairs[owner, name]
+        elif order.kind == "key-pair-restored":
+            self.world.restore_key_pairs()
         else:
             for server in list(self.world.servers.values()):
                 named = matches(order.when.server, (server.id, server.name))
@@ -227,6 +231,10 @@ class Face:
         elif kind == "untagged-by-other":
             kept = [tag for tag in server.tags if not tag.startswith(order.text)]
             self.world.retag(server, kept, now)
+        elif kind == "renamed-by-other":
+            self.world.change(server, now, name=order.text)
+        elif kind == "resized-by-other":
+            self.world.change(server, now, spec=msgspec.structs.replace(server.spec, flavor=order.text))
         elif kind == "server-disappears":
             self.world.remove(server, now)
         elif kind == "locked-by-other":

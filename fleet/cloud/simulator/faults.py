@@ -30,7 +30,8 @@ EffectFault = Literal[
     "false-idle",
 ]  # fmt: skip
 WorldFault = Literal[
-    "token-expiry", "key-pair-deleted", "server-disappears", "locked-by-other", "started-by-other",
+    "token-expiry", "key-pair-deleted", "key-pair-restored", "renamed-by-other", "resized-by-other",
+    "server-disappears", "locked-by-other", "started-by-other",
     "stopped-by-other", "tagged-by-other", "untagged-by-other",
 ]  # fmt: skip
 FaultKind = Literal[CallFault, EffectFault, WorldFault]
@@ -42,7 +43,7 @@ WORLD_FAULTS: Final[frozenset[str]] = frozenset(get_args(WorldFault))
 CallKind = Literal[
     "any", "token", "projects", "list", "show", "block-device", "tags", "limits", "stop", "start", "reboot",
     "reinstall", "job", "image", "key-pair", "volume", "actions", "traces", "lock", "unlock", "tag",
-    "scaling", "backup", "other",
+    "scaling", "backup", "version", "other",
 ]  # fmt: skip
 
 _USUAL_CALL: Final[dict[str, tuple[CallKind, ...]]] = {

@@ -1,4 +1,4 @@
-"""Descriptions of servers and their logs as a Nova writes them (Compute API reference, microversion 2.93).
+"""Descriptions of servers and their logs as a Nova writes them (Compute API reference, versions 2.1 to 2.96).
 
 The one world has ECS servers in it; what Nova would not show (disk of the system, jobs) is left out, and what
 an ECS server has as tags is metadata here, as is usual with Nova.
@@ -6,16 +6,25 @@ an ECS server has as tags is metadata here, as is usual with Nova.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fleet.cloud.simulator import defaults
 from fleet.cloud.simulator.calendar import Calendar
 from fleet.cloud.simulator.render import action_events, actions_body, flavor_of, mac_of
 from fleet.cloud.simulator.things import Project, Server
 
+_SINCE: Final = {
+    "locked": (2, 9), "description": (2, 19), "tags": (2, 26), "trusted_image_certificates": (2, 63),
+    "server_groups": (2, 71), "locked_reason": (2, 73), "OS-EXT-SRV-ATTR:hostname": (2, 90),
+    "pinned_availability_zone": (2, 96),
+}  # fmt: skip
+"""From which microversion on a field is shown (Compute API microversion history)."""
 
-def server_body(server: Server, project: Project, calendar: Calendar) -> dict[str, Any]:
-    """Describe a server; its local system disk has no id, so it is not shown."""
+
+def server_body(
+    server: Server, project: Project, calendar: Calendar, spoken: tuple[int, int]
+) -> dict[str, Any]:
+    """Describe a server, in a microversion; its local system disk has no id, so it is not shown."""
     status, vm_state, task, power = server.show.value
     flavor = flavor_of(server.spec.flavor)
     mac = {"version": 4, "OS-EXT-IPS-MAC:mac_addr": mac_of(server.number)}
@@ -64,8 +73,15 @@ def server_body(server: Server, project: Project, calendar: Calendar) -> dict[st
         "OS-DCF:diskConfig": "MANUAL",
         "trusted_image_certificates": None,
         "server_groups": [],
+        "OS-EXT-SRV-ATTR:hostname": server.name,
+        "pinned_availability_zone": None,
         "links": [],
     }
+    if spoken < (2, 47):
+        body["flavor"] = {"id": flavor["id"], "links": []}
+    for name, since in _SINCE.items():
+        if spoken < since:
+            del body[name]
     if server.fault is not None:
         body["fault"] = server.fault
     if status in {"ACTIVE", "BUILD", "REBUILD"}:

@@ -11,6 +11,7 @@ from fleet.cloud.simulator.audit import AUDIT
 from fleet.cloud.simulator.calls import READING, Call, Route
 from fleet.cloud.simulator.calls_around import AROUND
 from fleet.cloud.simulator.calls_changing import CHANGING
+from fleet.cloud.simulator.calls_discovery import DISCOVERY
 from fleet.cloud.simulator.calls_nova import NOVA
 from fleet.cloud.simulator.world import World
 
@@ -29,7 +30,7 @@ _BATCH_ID: Final = re.compile(rb'"id"\s*:\s*"([^"\\]{1,64})"')
 def _by_shape() -> dict[tuple[str, int], list[tuple[tuple[str, ...], Route]]]:
     """Sort the table by method and number of parts; fixed words come before names, as in the table."""
     table: dict[tuple[str, int], list[tuple[tuple[str, ...], Route]]] = {}
-    for route in (*READING, *CHANGING, *NOVA, *AUDIT, *AROUND):
+    for route in (*DISCOVERY, *READING, *CHANGING, *NOVA, *AUDIT, *AROUND):
         parts = tuple(route.path.split("/")[1:])
         table.setdefault((route.method, len(parts)), []).append((parts, route))
     return table

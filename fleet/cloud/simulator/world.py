@@ -144,7 +144,8 @@ class World:
         self.seed = seed
         self.calendar = calendar or Calendar()
         self.images = {image.id: image for image in self.estate.images}
-        self.key_pairs = {(pair.user_id, pair.name): pair for pair in self.estate.key_pairs}
+        self.key_pairs: dict[tuple[str, str], KeyPairRecord] = {}
+        self.restore_key_pairs()
         self.ledger = Ledger()
         self.availability = Availability()
         self.now = 0.0
@@ -334,6 +335,10 @@ class World:
         }
 
     # changing
+
+    def restore_key_pairs(self) -> None:
+        """Have the key pairs again that the world began with."""
+        self.key_pairs = {(pair.user_id, pair.name): pair for pair in self.estate.key_pairs}
 
     def change(self, server: Server, now: float, **fields: object) -> None:
         """Set *fields* of a server. The one way to change what it shows: keeps history, caches and counts."""
