@@ -21,7 +21,7 @@ from fleet.clock import Clock
 from fleet.cloud.api import Accepted, CanTag, Cloud, ReinstallOrder
 from fleet.commands import Ran
 from fleet.core.claimtag import ClaimTag, claim_tag
-from fleet.core.events import Event, Failed, GivingUp
+from fleet.core.events import Event, Failed, GivingUp, Skipped
 from fleet.core.facts import nonce_of
 from fleet.core.model import Job, Server, ServerId
 from fleet.core.settings import Check, NonceCheck, Settings, Target
@@ -128,6 +128,24 @@ class Context:
         if untouched and owes and server.giving_up is None and not isinstance(cause, NotFound):
             return self.record(GivingUp(**words))  # type: ignore[arg-type]  # the same fields as below
         return self.record(Failed(**words, untouched=untouched))  # type: ignore[arg-type]
+
+    def leave(self, server: ServerState, difference: str, hint: str) -> None:
+        """Leave a server alone that is not the one any more that was planned for.
+
+        It is nobody's failure, and spends no budget: somebody else has decided. What we did to it is undone.
+        A server that we have wiped before cannot be left alone: it has failed.
+
+        Args:
+            server: Whom.
+            difference: The two facts, side by side.
+            hint: What to do about it.
+        """
+        reason = f"changed since planned: {difference}"
+        if server.wiped is not False:
+            return self.fail(server, reason, hint=hint)
+        if server.stopped_by_us or server.owed:
+            return self.record(GivingUp(server=server.id, reason=reason, hint=hint, skip=True))
+        return self.record(Skipped(server=server.id, reason=reason, hint=hint, changed=True))
 
     def put_back(self, server: ServerState, reason: str) -> None:
         """Leave a server that was not wiped for another time: it is put back, and waits again."""

@@ -17,6 +17,7 @@ from fleet.core.events import (
     Drained,
     Failed,
     PutBack,
+    Skipped,
     StartRequested,
     UndoFailed,
 )
@@ -62,6 +63,8 @@ async def put_back(server: ServerState, ctx: Context) -> None:
     unpaid = await pay(server, ctx)
     if unpaid is None and up.back:
         return ctx.record(PutBack(server=server.id, reason=up.reason))
+    if unpaid is None and up.skip:
+        return ctx.record(Skipped(server=server.id, reason=up.reason, hint=up.hint, changed=True))
     owed = f"it could not be put back: {unpaid}; `fleet settle` tries again" if unpaid else ""
     hint = "; ".join(part for part in (up.hint, owed) if part)
     return ctx.record(

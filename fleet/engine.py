@@ -552,7 +552,10 @@ def outcome(run: Run) -> Exit:
     """Return the exit code that a run's state stands for."""
     counts = run.counts()
     if run.is_settled:
-        if counts[Phase.FAILED] or any(owes_undoing(server) for server in run.servers.values()):
+        # Who was left alone because somebody has changed it is not reinstalled, and nobody was asked.
+        if counts[Phase.FAILED] or any(
+            server.changed or owes_undoing(server) for server in run.servers.values()
+        ):
             return Exit.FAILED
         return Exit.UNFINISHED if run.owes else Exit.OK
     if run.held is not None:

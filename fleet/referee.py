@@ -210,7 +210,8 @@ class _Referee:
                 self.judge("P8", server.state == "verified", lambda: f"{server.name} bad, never verified")
                 server.state = "failed"
             case "Retried":
-                self.judge("P8", server.state == "failed", lambda: f"{server.name} retried, not failed")
+                legal = server.state == "failed" or (server.state == "skipped" and server.changed)
+                self.judge("P8", legal, lambda: f"{server.name} retried, not failed")
                 server.state, server.step = "waiting", ""
                 server.retries += 1
                 server.accepted_in_go = 0
@@ -248,6 +249,13 @@ class _Referee:
     def give_up(self, event: str, fact: Fact, server: Server) -> None:
         """A server failed, or was taken out."""
         legal = (IN_FLIGHT,) if event == "Failed" else ("waiting", "failed")
+        server.changed = event == "Skipped" and bool(fact.get("changed"))
+        if server.changed:
+            # Left alone by the run itself: then it must have left it alone.
+            legal = (IN_FLIGHT,)
+            alone = server.accepted == 0 and not server.open_request
+            self.judge("P6", alone, lambda: f"{server.name} skipped as changed after it was wiped")
+            self.judge("P19", not server.owed, lambda: f"{server.name} skipped and left drained")
         self.judge("P8", server.state in legal, lambda: f"{event} of {server.name}, which is {server.state}")
         self.judge("P8", bool(fact.get("reason")), lambda: f"{event} of {server.name} without a reason")
         if event == "Failed" and fact.get("untouched"):

@@ -27,6 +27,7 @@ class Server:
         off: We stopped it and have not started it again.
         lost: Its old installation is gone, or nobody could tell, in whichever go.
         down: It failed and was left without service.
+        changed: It was left alone because somebody had changed it.
         draining: It runs its hooks.
     """
 
@@ -41,6 +42,7 @@ class Server:
     retries: int = 0
     may_ask: bool = True
     forgiven: bool = False
+    changed: bool = False
     claimed: int = 0
     old_disk: str | None = None
     new_disk: str | None = None

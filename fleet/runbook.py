@@ -88,15 +88,12 @@ async def stop(server: ServerState, ctx: Context) -> None:
         )
     seen = await ctx.glance(server)
     if seen.locked:
-        return ctx.fail(
-            server, "it is locked", hint="its owner has to unlock it", untouched=server.wiped is False
-        )
+        return ctx.leave(server, "it is locked, and was not", "its owner has to unlock it")
     if server.noted is None and (difference := await _unplanned(server, ctx, seen)) is not None:
-        return ctx.fail(
+        return ctx.leave(
             server,
-            f"changed since planned: {difference}",
-            hint="it was neither stopped nor wiped; a new run would plan for it as it is now",
-            untouched=server.wiped is False,
+            difference,
+            "it was neither stopped nor wiped; `fleet retry` looks again, a new run plans anew",
         )
     if (other := await tagging.claim(server, ctx, seen)) is not None:
         return _leave_to(server, ctx, other)
@@ -122,7 +119,7 @@ async def stop(server: ServerState, ctx: Context) -> None:
 
 def _leave_to(server: ServerState, ctx: Context, other: str) -> None:
     """Settle a server that another run works on."""
-    ctx.fail(server, f"changed since planned: {other}", hint=tagging.HINT, untouched=server.wiped is False)
+    ctx.leave(server, other, tagging.HINT)
 
 
 async def _unplanned(server: ServerState, ctx: Context, seen: Server) -> str | None:
@@ -223,22 +220,20 @@ async def _last_look(server: ServerState, ctx: Context) -> Server | None:
         _leave_to(server, ctx, other)
         return None
     if (difference := may_wipe(server, seen, ctx.settings, ctx.target(server))) is not None:
-        ctx.fail(
+        ctx.leave(
             server,
-            f"changed since planned: {difference}",
-            hint="it was not wiped; a new run would plan for it as it is now",
-            untouched=server.wiped is False,
+            difference,
+            "it was not wiped; `fleet retry` looks again, a new run plans anew",
         )
         return None
     let_cloud_stop = plan.mode == "with-stop-server" and server.noted is None and seen.is_on
     if _may_be_asked(seen) or let_cloud_stop:
         return seen
     if seen.is_on:
-        ctx.fail(
+        ctx.leave(
             server,
-            "changed since planned: somebody has started it after it was stopped",
-            hint="it was not wiped; `fleet retry` would stop it again",
-            untouched=server.wiped is False,
+            "somebody has started it after it was stopped",
+            "it was not wiped; `fleet retry` looks again, a new run plans anew",
         )
     elif await ctx.until(server, lambda look: look.is_idle, plan.timeout_s) is None:
         ctx.fail(

@@ -53,7 +53,7 @@ def carry_out(run: Run, record: Callable[[Event], None], order: Order) -> str:
         case "approve":
             return _approve(run, record, order)
         case "retry":
-            chosen = named(run, order.servers, {Phase.FAILED})
+            chosen = named(run, order.servers, {Phase.FAILED}, changed=True)
             for server in chosen:
                 record(Retried(server=server.id, reason=f"{order.reason} ({order.by})"))
             return f"{len(chosen)} servers wait for another try: {_names(chosen)}"
@@ -109,8 +109,16 @@ def _approve(run: Run, record: Callable[[Event], None], order: Order) -> str:
     return f"wave {wave} of {target} is approved"
 
 
-def named(found: Run, names: tuple[str, ...], phases: set[Phase]) -> list[ServerState]:
+def named(
+    found: Run, names: tuple[str, ...], phases: set[Phase], *, changed: bool = False
+) -> list[ServerState]:
     """Return the servers that are meant, all of them in one of *phases*.
+
+    Args:
+        found: The run.
+        names: Names or ids; none of them: everybody in one of *phases*.
+        phases: Where they have to be.
+        changed: Those that were left alone because they had changed may be meant too, by name.
 
     Raises:
         PlanError: A name is unknown, means several, or its server is elsewhere.
@@ -125,7 +133,7 @@ def named(found: Run, names: tuple[str, ...], phases: set[Phase]) -> list[Server
         meant = [server for server in found.servers.values() if name in {server.id, server.member.name}]
         if len(meant) != 1:
             problems.append(Problem(f"{len(meant)} servers of run {found.id} are called {name!r}"))
-        elif meant[0].phase not in phases:
+        elif meant[0].phase not in phases and not (changed and meant[0].changed):
             problems.append(Problem(f"{name} is {meant[0].phase}, not {_words(phases)}"))
         else:
             chosen += meant

@@ -46,6 +46,7 @@ def test_what_the_table_does_not_name_is_refused(phase: Phase, kind: type) -> No
     run = make_run()
     server = run.servers[ServerId("web-1")]
     server.phase = phase
+    server.changed = phase is Phase.SKIPPED
     legal = kind in TRANSITIONS[phase]
     if legal:
         run.targets["web"].phases[phase] += 1
@@ -54,6 +55,15 @@ def test_what_the_table_does_not_name_is_refused(phase: Phase, kind: type) -> No
     else:
         with pytest.raises(IllegalEventError):
             apply(run, event_for(kind, server.id), AT)
+
+
+def test_who_was_skipped_by_a_person_is_not_retried() -> None:
+    """Only who was left alone because it had changed may get another look."""
+    run = make_run()
+    server = run.servers[ServerId("web-1")]
+    apply(run, ev.Skipped(server=server.id, reason="decommissioned"), AT)
+    with pytest.raises(IllegalEventError):
+        apply(run, event_for(ev.Retried, server.id), AT)
 
 
 @given(

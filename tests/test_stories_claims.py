@@ -76,7 +76,7 @@ def test_what_it_costs() -> None:
 def test_a_claim_of_another_run_is_honoured_also_by_who_makes_none(claim: bool) -> None:  # noqa: FBT001
     """The pre-flight of these stories knows no claims, so this is the runbook's own look."""
     found = told(claiming("web-1", "web-2", tags=(STALE,), claim=claim))
-    assert found.phases() == {"web-1": "failed", "web-2": "verified"}
+    assert found.phases() == {"web-1": "skipped", "web-2": "verified"}
     assert "run …-20261101T200000Z-7k3f on bastion-1 since 2026-11-01 21:30Z" in reason(found, "web-1")
     assert order_of(found, "web-1") == [], "it was neither stopped nor tagged"
     assert claims_left(found) == [STALE], "however old, it is not taken off"
@@ -144,7 +144,7 @@ def test_a_claim_that_somebody_has_taken_off_is_no_claim() -> None:
     """A person clears claims that are not stale: the run notices before it wipes."""
     cleared = fault("untagged-by-other", call="stop", server="web-1", text=PREFIX)
     found = told(claiming("web-1", faults=(cleared,)))
-    assert found.phases() == {"web-1": "failed"}
+    assert found.phases() == {"web-1": "skipped"}
     assert "somebody has taken it off" in reason(found, "web-1")
     assert found.reinstalls() == {}
     assert claims_left(found) == []
@@ -154,7 +154,7 @@ def test_a_claim_that_somebody_has_taken_off_is_no_claim() -> None:
 def test_who_claims_between_the_stop_and_the_wipe_is_left_alone(claim: bool) -> None:  # noqa: FBT001
     later = fault("tagged-by-other", call="stop", server="web-1", text=STALE)
     found = told(claiming("web-1", claim=claim, faults=(later,)))
-    assert found.phases() == {"web-1": "failed"}
+    assert found.phases() == {"web-1": "skipped"}
     assert "on bastion-1 since" in reason(found, "web-1")
     assert found.reinstalls() == {}
     assert claims_left(found) == [STALE]
@@ -172,6 +172,6 @@ def test_two_at_the_same_time_and_the_other_is_dead() -> None:
     """It had tagged before we looked, and died: we have written nothing else, and take ours off again."""
     other = fault("tagged-by-other", call="tag", server="web-1", text=STALE.replace("0123", "ffff"))
     found = told(claiming("web-1", faults=(other,)))
-    assert found.phases() == {"web-1": "failed"}
+    assert found.phases() == {"web-1": "skipped"}
     assert set(order_of(found, "web-1")) == {"tag"}, "not stopped"
     assert claims_left(found) == [STALE.replace("0123", "ffff")]

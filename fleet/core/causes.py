@@ -100,3 +100,21 @@ def _only_others_are_well(run: Run, attribute: str, value: str) -> bool:
 
 def _verified(run: Run) -> Iterable[Member]:
     return (server.member for server in run.servers.values() if server.phase is Phase.VERIFIED)
+
+
+def in_common(run: Run, failed: Iterable[ServerState]) -> list[str]:
+    """Say what *failed* have in common that no verified server has: ``flavor s3 (verified: c4)``.
+
+    Empty when nobody was verified: then nothing tells them from the others.
+    """
+    members = [server.member for server in failed]
+    well = [server.member for server in run.servers.values() if server.phase is Phase.VERIFIED]
+    told = []
+    for attribute in GROUP_OF:
+        theirs = {attribute_of(member, attribute) for member in members}
+        others = {attribute_of(member, attribute) for member in well}
+        if len(theirs) == 1 and others and not theirs & others and all(theirs):
+            (value,) = theirs
+            verified = ", ".join(sorted(other or "(none)" for other in others))
+            told.append(f"{attribute.replace('_', ' ')} {value} (verified: {verified})")
+    return told

@@ -147,6 +147,8 @@ def may_wipe(server: ServerState, seen: Server, settings: Settings, target: Targ
         return f"the cloud answered with another server, {seen.id}"
     if seen.name != member.name:
         return f"its name is {seen.name!r}, it was {member.name!r} when the run was opened"
+    if member.flavor and seen.flavor and seen.flavor != member.flavor:
+        return f"its flavor is {seen.flavor}, it was {member.flavor} when the run was opened"
     if seen.locked:
         return "it has been locked since the run was opened"
     if seen.bare_metal:

@@ -413,10 +413,11 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag
 
 
 class GivingUp(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="GivingUp"):
-    """It is not wiped after all, and is put back as it was found; then `Failed`, or `PutBack`, follows.
+    """It is not wiped after all, and is put back as it was found; `Failed`, `PutBack` or `Skipped` follows.
 
     Attributes:
         back: It waits again afterwards: nothing is wrong with it, it is only not its time.
+        skip: It is left alone afterwards: somebody has changed it since it was planned for.
         reason, hint, code, request_id, everybody: As in `Failed`.
     """
 
@@ -427,6 +428,7 @@ class GivingUp(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag
     request_id: str | None = None
     everybody: bool = False
     back: bool = False
+    skip: bool = False
 
 
 class PutBack(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="PutBack"):
@@ -464,10 +466,17 @@ class WentBad(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=
 
 
 class Skipped(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="Skipped"):
-    """Taken out of the run by a person, before it was started or after it failed."""
+    """Taken out of the run: by a person, before it was started or after it failed, or because it changed.
+
+    Attributes:
+        changed: Nobody said so: it is not the server any more that was planned for, and was not wiped.
+        hint: What to do about it.
+    """
 
     server: ServerId
     reason: str
+    changed: bool = False
+    hint: str = ""
 
 
 class Retried(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="Retried"):

@@ -9,7 +9,8 @@ is no special case, and a lost answer is the same case as a crash: the phase is 
                  ↑________________________|____________|           |____________↑                       ↓
              (not taken, refused, job failed)                   (runs already)                       verified
 
-    failed: from anywhere.  skipped: from waiting or failed.  A person's retry: from failed back to waiting.
+    failed: from anywhere.  skipped: from waiting or failed; who changed and is not wiped: from in flight.
+    A person's retry: from failed, and from skipped as changed, back to waiting.
 
 `apply` folds an event into the run in place: at 100,000 servers a copy an event would be all we do.
 """
@@ -108,12 +109,15 @@ TRANSITIONS: dict[Phase, dict[type, Phase]] = {
         ev.Retried: Phase.WAITING,
         ev.Skipped: Phase.SKIPPED,
     },
-    Phase.SKIPPED: {},
+    Phase.SKIPPED: {
+        ev.Retried: Phase.WAITING,  # only who was skipped because it had changed: see `check`
+    },
 }
 for _phase in IN_FLIGHT:
     TRANSITIONS[_phase][ev.Failed] = Phase.FAILED
     TRANSITIONS[_phase][ev.Claimed] = _phase
     TRANSITIONS[_phase][ev.GivingUp] = Phase.RETURNING
+    TRANSITIONS[_phase][ev.Skipped] = Phase.SKIPPED
 for _phase in Phase:
     TRANSITIONS[_phase][ev.DebtPaid] = _phase
     TRANSITIONS[_phase][ev.UndoFailed] = _phase
@@ -153,6 +157,7 @@ class ServerState:
         claim: Key of the claim tag that is, or may be, on the server and has to come off; or None.
         forgiven: It failed before the latest release, so it does not count towards the next hold.
         down: It failed with its installation lost, and nobody has verified it since: out of service.
+        changed: It was skipped because it is not the server any more that was planned for.
         failed_in: The phase it failed from: part of its failure's signature.
         among: How many of its target were in flight when it was admitted, itself included.
     """
@@ -187,6 +192,7 @@ class ServerState:
     claim: str | None = None
     forgiven: bool = False
     down: bool = False
+    changed: bool = False
     failed_in: Phase | None = None
     among: int = 0
 
@@ -426,7 +432,8 @@ def check(run: Run, event: ev.Event) -> None:
         server = run.servers.get(event.server)
         if server is None:
             raise IllegalEventError(f"{type(event).__name__} for {event.server}, which is not in the run")
-        if type(event) not in TRANSITIONS[server.phase]:
+        taken_out = server.phase is Phase.SKIPPED and not server.changed and isinstance(event, ev.Retried)
+        if type(event) not in TRANSITIONS[server.phase] or taken_out:
             raise IllegalEventError(f"{type(event).__name__} for {server.label}, which is {server.phase}")
 
 
@@ -613,10 +620,13 @@ def _note_end(run: Run, server: ServerState, event: ev.ServerEvent, at: datetime
                 target.took.append((max(server.among, target.in_flight), took_s))
             server.reason = server.hint = ""
             server.code = None
-        case ev.Skipped(reason=reason):
-            server.reason, server.hint = reason, ""
-            server.down = False  # a person has taken charge of it
+        case ev.Skipped(reason=reason, hint=hint):
+            server.reason, server.hint = reason, hint
+            server.changed = event.changed
+            server.giving_up = None
+            server.down = False  # a person has taken charge of it, or it was never touched
         case ev.Retried():
+            server.changed = False
             server.accepted = server.sent = 0
             server.doubted = server.untouched = False
             server.stop_asked = server.late_stop = False

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fleet.core.causes import signature
+from fleet.core.causes import in_common, signature
 from fleet.core.rollout import allowed, why_waiting
 from fleet.core.state import IN_FLIGHT, Phase, Run, ServerState
 from fleet.report.status import as_data, outside_of
@@ -25,6 +25,7 @@ class Cause:
         phase: Where they failed.
         words: The first one's reason.
         requests: Request ids that the cloud's support asks for.
+        shared: What they have in common that no verified server has, in words.
     """
 
     phase: str
@@ -33,6 +34,7 @@ class Cause:
     hint: str
     servers: tuple[ServerState, ...]
     requests: tuple[str, ...]
+    shared: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ def causes_of(run: Run) -> list[Cause]:
             hint=servers[0].hint,
             servers=tuple(servers),
             requests=tuple(server.request_id for server in servers if server.request_id),
+            shared=tuple(in_common(run, servers)),
         )
         for servers in alike.values()
     ]
@@ -134,6 +137,7 @@ def as_document(timeline: Timeline, *, worked_on: str | None, now: datetime, nam
                 "phase": cause.phase, "code": cause.code or None, "reason": cause.words,
                 "hint": cause.hint or None,
                 "servers": [server.label for server in cause.servers], "request_ids": list(cause.requests),
+                "in_common": list(cause.shared),
             }
             for cause in causes_of(run)
         ],

@@ -77,7 +77,11 @@ def next_step(run: Run, worked_on: str | None, name: str) -> str | None:
     if run.is_settled:
         if any(is_payable(server) for server in run.servers.values()):
             return f"fleet resume {name}"
-        again = f"fleet retry {name} --reason …" if run.counts()[Phase.FAILED] else ""
+        again = ""
+        if run.counts()[Phase.FAILED]:
+            again = f"fleet retry {name} --reason …"
+        elif any(server.changed for server in run.servers.values()):
+            again = f"fleet retry {name} SERVER… --reason …"
         settle = f"fleet settle {name} SERVER…" if any(_owed(run)) else ""
         return ", or ".join(filter(None, (again, settle))) or None
     if worked_on is not None:
@@ -201,11 +205,12 @@ def as_text(
         yield "in flight:"
         yield from _cut((_flying(server, now) for server in flying), shown, len(flying))
     if failed_ones := by_phase.get(Phase.FAILED, []):
-        yield "failed:"
+        shared = causes.in_common(run, failed_ones) if len(failed_ones) > 1 else []
+        yield f"failed, all of {' and '.join(shared)}:" if shared else "failed:"
         yield from _cut((_failed(server) for server in failed_ones), shown, len(failed_ones))
     if skipped := by_phase.get(Phase.SKIPPED, []):
         yield "skipped:"
-        yield from _cut((f"  {each.label}: {each.reason}" for each in skipped), shown, len(skipped))
+        yield from _cut((_skipped(each) for each in skipped), shown, len(skipped))
     if waiting := by_phase.get(Phase.WAITING, []):
         yield "never touched:"
         outside = outside_of(run, now)
@@ -227,6 +232,11 @@ def _failed(server: ServerState) -> str:
     hint = f"\n    {server.hint}" if server.hint else ""
     untouched = " It was not touched." if server.untouched else ""
     return f"  {server.label}: {server.reason}{code}{request}.{untouched}{hint}"
+
+
+def _skipped(server: ServerState) -> str:
+    hint = f"\n    {server.hint}" if server.hint else ""
+    return f"  {server.label}: {server.reason}{hint}"
 
 
 def _cut(lines: Iterator[str], shown: int, total: int) -> Iterator[str]:
@@ -255,7 +265,7 @@ def summary(run: Run, *, now: datetime, name: str, journal: str) -> Iterator[str
     yield f"{run.id}: {state_word(run, None)} after {took}"
     yield from owed_lines(run)
     yield headline(run)
-    failed = [server for server in run.servers.values() if server.phase is Phase.FAILED]
+    failed = [each for each in run.servers.values() if each.phase is Phase.FAILED or each.changed]
     yield from _cut((_failed(server) for server in failed), _SHOWN, len(failed))
     yield f"journal: {journal}"
     if (step := next_step(run, None, name)) is not None:

@@ -124,7 +124,8 @@ def as_markdown(document: dict[str, Any]) -> str:
     for cause in document["causes"]:
         code = f" [{cause['code']}]" if cause["code"] else ""
         requests = f" (requests {_md(', '.join(cause['request_ids']))})" if cause["request_ids"] else ""
-        what = f"{cause['phase']}: {_md(cause['reason'])}{code}{requests}"
+        shared = f"; all of {_md(' and '.join(cause['in_common']))}" if cause["in_common"] else ""
+        what = f"{cause['phase']}: {_md(cause['reason'])}{code}{requests}{shared}"
         lines.append(f"- **{len(cause['servers'])}** while {what} — {_md(', '.join(cause['servers']))}")
     if document["never_touched"]:
         lines += ["", "## Never touched", ""]
