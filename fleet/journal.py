@@ -205,9 +205,9 @@ class Tail:
     torn: bytes = b""
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield line number, bytes, and whether it is the last one."""
-    number, line = 1, file.readline()
+def _lines(file: BinaryIO, number: int) -> Iterator[tuple[int, bytes, bool]]:
+    """Yield line number, bytes, and whether it is the last one; the first that is read is *number*."""
+    line = file.readline()
     while line:
         following = file.readline()
         yield number, line, not following
@@ -239,18 +239,24 @@ def read_from(file: BinaryIO, path: Path) -> tuple[list[Entry], Tail]:
 class Reading:
     """A journal that is being read entry by entry, so that a long one is never in memory as a whole.
 
+    Args:
+        file: The journal.
+        path: For messages.
+        after: Where an earlier reading ended: this one begins behind it.
+
     Attributes:
         tail: Where it ends; right once all entries have been taken. Taking them raises as `read` does.
     """
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        self.tail = Tail(0, 0, 0)
+    def __init__(self, file: BinaryIO, path: Path, *, after: Tail | None = None) -> None:
+        self.tail = after or Tail(0, 0, 0)
         self._file = file
         self._path = path
 
     def __iter__(self) -> Iterator[Entry]:
-        crc = size = seq = 0
-        for number, line, is_last in _lines(self._file):
+        crc, size, seq = self.tail.crc, self.tail.size, self.tail.seq
+        self._file.seek(size)
+        for number, line, is_last in _lines(self._file, seq + 1):
             try:
                 entry, crc = _parse(number, line, crc)
             except JournalError as error:
@@ -337,20 +343,28 @@ def replay(
     first = opening.event
     if not isinstance(first, RunOpened):
         raise JournalError(f"{path}:1: not the opening of a run")
-    number = 1
     try:
         run = Run(first, opening.at)
-        tell = watch(run) if watch else None
-        if tell:
-            tell(opening)
-        for entry in left:
-            number = entry.line
-            apply(run, entry.event, entry.at)
-            if tell:
-                tell(entry)
     except IllegalEventError as error:
-        raise JournalError(f"{path}:{number}: {error}", hint="the file is damaged or was edited") from error
+        raise JournalError(f"{path}:1: {error}", hint="the file is damaged or was edited") from error
+    tell = watch(run) if watch else None
+    if tell:
+        tell(opening)
+    fold(path, run, left, tell)
     return run
+
+
+def fold(path: Path, run: Run, entries: Iterable[Entry], tell: Callable[[Entry], None] | None = None) -> None:
+    """Fold further *entries* into *run*; *tell* is told of each right after it. Raises as `replay`."""
+    for entry in entries:
+        try:
+            apply(run, entry.event, entry.at)
+        except IllegalEventError as error:
+            raise JournalError(
+                f"{path}:{entry.line}: {error}", hint="the file is damaged or was edited"
+            ) from error
+        if tell:
+            tell(entry)
 
 
 def load(path: Path) -> tuple[Run, Tail]:

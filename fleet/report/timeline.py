@@ -101,14 +101,14 @@ def _told(path: Path, entries: Iterable[Entry]) -> Timeline:
 
     def opened(run: Run) -> Callable[[Entry], None]:
         found.append(Timeline(run))
-        return _Teller(found[0]).entry
+        return Teller(found[0]).entry
 
     replay(path, entries, watch=opened)
     (timeline,) = found
     return timeline
 
 
-class _Teller:
+class Teller:
     """Follows a run while it is folded: told of every entry after it was applied."""
 
     def __init__(self, timeline: Timeline) -> None:
@@ -117,6 +117,7 @@ class _Teller:
         self._out: dict[str, int] = {}
 
     def entry(self, entry: Entry) -> None:
+        """Take in one entry, folded already."""
         story, run, event, at = self._story, self._story.run, entry.event, entry.at
         story.events += 1
         match event:
