@@ -287,6 +287,9 @@ class Run:
         settings: The plan in force: the one it was opened with, or the latest edit.
         servers: By id, in the order of the rollout.
         held: Why nothing more is started, or None.
+        held_at: Since when.
+        progress_at: When a server was last moved on, to whichever phase; None: none ever was.
+        finished_at: When the last word was that everybody is settled; None: it is not.
         everybody: A failure that would hit everybody and has not been released, or None.
         drained: Why this life starts nothing more, or None.
         paused: Why nobody new is started for now, of what only a live process sees; or None.
@@ -306,6 +309,9 @@ class Run:
         self.servers: dict[ServerId, ServerState] = {}
         self.targets: dict[str, TargetState] = {}
         self.held: str | None = None
+        self.held_at: datetime | None = None
+        self.progress_at: datetime | None = None
+        self.finished_at: datetime | None = None
         self.everybody: str | None = None
         self.drained: str | None = None
         self.paused: str | None = None
@@ -452,13 +458,13 @@ def apply(run: Run, event: ev.Event, at: datetime) -> None:
                 # Whether the dead process got its answer, nobody knows.
                 server.late_stop |= server.stop_asked
             run.drained = run.paused = None
-            run.finished = False
+            run.finished, run.finished_at = False, None
             if settings is not None:
                 run.edit(settings)
         case ev.RunHeld(reason=reason):
-            run.held = reason
+            run.held, run.held_at = reason, at
         case ev.RunReleased():
-            run.held = run.everybody = None
+            run.held = run.held_at = run.everybody = None
             run.groups_held.clear()
             run.failures.clear()
             run.row = 0
@@ -475,7 +481,7 @@ def apply(run: Run, event: ev.Event, at: datetime) -> None:
         case ev.Unpaused():
             run.paused = None
         case ev.RunFinished():
-            run.finished = True
+            run.finished, run.finished_at = True, at
         case ev.GroupHeld(group=group, reason=reason):
             run.groups_held.append((group, reason))
         case ev.PaceLowered(target=name, concurrency=number):
@@ -502,6 +508,8 @@ def _apply_to_server(run: Run, event: ev.ServerEvent, at: datetime) -> None:
     if after is not before:
         _move(run, server, after, at)
         server.since = at
+        if not (before is Phase.WAITING and after is Phase.SKIPPED):  # nobody has worked on it
+            run.progress_at = at
     run.targets[server.member.target].undrained += server.is_undrained - was_undrained
     if server.is_out is not was_out:
         change = 1 if server.is_out else -1
@@ -527,7 +535,7 @@ def _move(run: Run, server: ServerState, after: Phase, at: datetime) -> None:
     if after is Phase.WAITING:
         wave.waiting.append(server.id)
         wave.baked = False
-        run.finished = False
+        run.finished, run.finished_at = False, None
     if server.forgiven:  # retried or skipped: it must not make room for somebody else's failure
         server.forgiven = False
         target.forgiven -= 1
