@@ -18,7 +18,8 @@ from fleet.core.model import ServerId
 from fleet.core.settings import Reinstall
 from fleet.core.state import Phase, Run
 from fleet.journal import load
-from fleet.report.status import figures, state_word
+from fleet.report.figures import Miscounted, add_up, figures
+from fleet.report.status import state_word
 
 _END = 40
 """Bytes of the journal's end: the last line's checksum, which is chained over all lines, is in them."""
@@ -112,9 +113,10 @@ def digest_of(journal: Path) -> Digest:
     Raises:
         JournalError: The journal cannot be read.
     """
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, KeyError, Miscounted):
         found = msgspec.json.decode(path_of(journal).read_bytes(), type=Digest)
         if found.fleet == __version__ and (found.size, found.end) == _end_of(journal):
+            add_up(found.figures)
             return found
     run, tail = load(journal)
     return _made(run, journal, tail.size)

@@ -6,19 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from fleet.core.state import IN_FLIGHT, Phase, Run, ServerState
+from fleet.core.state import Run, ServerState
+from fleet.report.figures import KEYS, PLACES, amounts_to, figures
 
-GROUPS = ("verified", "failed", "skipped", "in_flight", "in_doubt", "never_touched")
+GROUPS = KEYS
 """Every server is in exactly one of them; the same words as the figures of `fleet status`."""
-
-
-def group_of(server: ServerState) -> str:
-    """Return the one of `GROUPS` that a server is in."""
-    if server.phase is Phase.REQUESTED:
-        return "in_doubt"
-    if server.phase in IN_FLIGHT:
-        return "in_flight"
-    return "never_touched" if server.phase is Phase.WAITING else str(server.phase)
 
 
 def as_inventory(run: Run) -> dict[str, Any]:
@@ -27,6 +19,9 @@ def as_inventory(run: Run) -> dict[str, Any]:
     This is the form of a file, which differs from what ``ansible-inventory --list`` prints: that one only a
     program may give. A host is called by its server's name; where two share a name, or there is none, by the
     id.
+
+    Raises:
+        Miscounted: A host is missing; a defect of ours.
     """
     groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
     for host, server in _named(run):
@@ -39,14 +34,17 @@ def as_inventory(run: Run) -> dict[str, Any]:
         }
         if member.addresses:
             facts["ansible_host"] = member.addresses[0]
-        groups[group_of(server)][host] = facts
+        groups[PLACES[server.phase]][host] = facts
+    found = figures(run)
+    for name, hosts in groups.items():
+        amounts_to(found, name, len(hosts), "hosts")
     return {"all": {"children": {name: {"hosts": hosts} for name, hosts in groups.items()}}}
 
 
 def names(run: Run, only: tuple[str, ...] = ()) -> Iterator[str]:
     """Yield the names of servers, of the groups named in *only* or of all, in the order of the rollout."""
     for host, server in _named(run):
-        if not only or group_of(server) in only:
+        if not only or PLACES[server.phase] in only:
             yield host
 
 

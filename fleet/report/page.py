@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fleet import __version__
 from fleet.report.document import SHARES, as_document, causes_of, out_limit, out_series, waiting_by_reason
+from fleet.report.figures import rows_amount_to
 from fleet.report.status import duration
 from fleet.report.tables import stamp
 from fleet.report.timeline import Span, Timeline
@@ -147,6 +148,7 @@ def _waves(document: dict[str, Any], timeline: Timeline, axis: Axis, until: date
     waves: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in document["servers"]:
         waves.setdefault((row["target"], row["wave"]), []).append(row)
+    rows_amount_to(document["figures"], (row["phase"] for rows in waves.values() for row in rows))
     few = len(document["servers"]) <= _OPEN_ROWS
     found = []
     for (target, number), rows in waves.items():

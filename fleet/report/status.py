@@ -12,38 +12,15 @@ from fleet.core.outside import ANY_TIME, Outside
 from fleet.core.rollout import approval_awaited, why_waiting
 from fleet.core.state import IN_FLIGHT, START, Phase, Run, ServerState, is_payable, owes_undoing
 from fleet.core.windows import of_plan
+from fleet.report.figures import figures, headline, rows_amount_to
+
+__all__ = [
+    "as_data", "as_text", "duration", "figures", "headline", "next_step", "outside_of", "owed_lines",
+    "state_word", "summary",
+]  # fmt: skip
 
 _IN_DOUBT = Phase.REQUESTED
 _SHOWN = 20
-
-
-def figures(run: Run) -> dict[str, int]:
-    """Return the counts that add up: selected = all the others together."""
-    phases = run.counts()
-    in_doubt = phases[_IN_DOUBT]
-    found = {
-        "selected": len(run.servers),
-        "verified": phases[Phase.VERIFIED],
-        "failed": phases[Phase.FAILED],
-        "skipped": phases[Phase.SKIPPED],
-        "in_flight": sum(phases[phase] for phase in IN_FLIGHT) - in_doubt,
-        "in_doubt": in_doubt,
-        "never_touched": phases[Phase.WAITING],
-    }
-    if found["selected"] != sum(found.values()) - found["selected"]:  # pragma: no cover - a defect of ours
-        raise AssertionError(f"the figures do not add up: {found}")
-    return found
-
-
-def headline(run: Run, *, brief: bool = False) -> str:
-    """Return the figures in one line; *brief* leaves out the zeros."""
-    found = figures(run)
-    parts = [
-        f"{found[key]} {key.replace('_', ' ')}"
-        for key in found
-        if key != "selected" and (found[key] or not brief)
-    ]
-    return f"{found['selected']} servers = {' + '.join(parts)}"
 
 
 def state_word(run: Run, worked_on: str | None) -> str:
@@ -95,6 +72,9 @@ def next_step(run: Run, worked_on: str | None, name: str) -> str | None:
 
 def as_data(run: Run, *, worked_on: str | None, now: datetime, name: str) -> dict[str, Any]:
     """Return everything, for JSON."""
+    found = figures(run)
+    servers = [_server(run, server, now) for server in run.servers.values()]
+    rows_amount_to(found, (row["phase"] for row in servers))
     return {
         "run": run.id,
         "plan": run.settings.plan,
@@ -115,9 +95,9 @@ def as_data(run: Run, *, worked_on: str | None, now: datetime, name: str) -> dic
             for server in _owed(run)
         ],
         "lives": run.lives,
-        "figures": figures(run),
+        "figures": found,
         "next": next_step(run, worked_on, name),
-        "servers": [_server(run, server, now) for server in run.servers.values()],
+        "servers": servers,
     }
 
 
@@ -184,7 +164,11 @@ def _server(run: Run, server: ServerState, now: datetime) -> dict[str, Any]:
 def as_text(
     run: Run, *, worked_on: str | None, now: datetime, name: str, everything: bool = False
 ) -> Iterator[str]:
-    """Yield the lines for people: what needs them first."""
+    """Yield the lines for people: what needs them first.
+
+    Raises:
+        Miscounted: After the last line, when the figures do not add up.
+    """
     shown = 10**9 if everything else _SHOWN
     yield f"{run.id}: {state_word(run, worked_on)}"
     yield from owed_lines(run, shown=shown)
@@ -219,6 +203,7 @@ def as_text(
             yield f"  {count} x {reason}"
     if (step := next_step(run, worked_on, name)) is not None:
         yield f"next: {step}"
+    figures(run)
 
 
 def _flying(server: ServerState, now: datetime) -> str:
@@ -260,7 +245,10 @@ def duration(span: timedelta) -> str:
 
 
 def summary(run: Run, *, now: datetime, name: str, journal: str) -> Iterator[str]:
-    """Yield the last words of a life; the very last ones say how to go on, if there is a way."""
+    """Yield the last words of a life; the very last ones say how to go on, if there is a way.
+
+    Raises as `as_text`.
+    """
     took = duration(now - run.opened_at)
     yield f"{run.id}: {state_word(run, None)} after {took}"
     yield from owed_lines(run)
@@ -270,3 +258,4 @@ def summary(run: Run, *, now: datetime, name: str, journal: str) -> Iterator[str
     yield f"journal: {journal}"
     if (step := next_step(run, None, name)) is not None:
         yield f"next: {step}"
+    figures(run)

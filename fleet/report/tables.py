@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 from xml.sax.saxutils import quoteattr
+
+from fleet.report.figures import amounts_to, rows_amount_to, sentence
 
 _COLUMNS = (
     "id", "name", "target", "wave", "phase", "in_doubt", "begin", "end", "seconds", "attempts", "job",
@@ -22,6 +25,7 @@ def as_csv(document: dict[str, Any]) -> str:
 
     What a spreadsheet would take for a formula gets a quotation mark before it: names are foreign text.
     """
+    rows_amount_to(document["figures"], (row["phase"] for row in document["servers"]))
     file = io.StringIO()
     writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -60,8 +64,12 @@ def as_junit(document: dict[str, Any]) -> str:
     nobody may take them for done.
     """
     suites: dict[str, list[dict[str, Any]]] = {}
+    told: Counter[str] = Counter()
     for row in document["servers"]:
         suites.setdefault(row["target"], []).append(row)
+        told[_kind(row)] += 1
+    for kind, keys in _KINDS.items():
+        amounts_to(document["figures"], keys, told[kind], f"cases of kind {kind or 'passed'!r}")
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', f"<testsuites name={quoteattr(document['run'])}>"]
     for target, rows in suites.items():
         kinds = [_kind(row) for row in rows]
@@ -73,6 +81,15 @@ def as_junit(document: dict[str, Any]) -> str:
         lines += [line for row, kind in zip(rows, kinds, strict=True) for line in _case(row, kind)]
         lines.append("  </testsuite>")
     return "\n".join([*lines, "</testsuites>", ""])
+
+
+_KINDS = {
+    "": "verified",
+    "failure": "failed",
+    "skipped": "skipped+never_touched",
+    "error": "in_flight+in_doubt",
+}
+"""What a case says, and which figures are its sum."""
 
 
 def _kind(row: dict[str, Any]) -> str:
@@ -96,10 +113,11 @@ def _case(row: dict[str, Any], kind: str) -> Iterator[str]:
 def as_markdown(document: dict[str, Any]) -> str:
     """Return a summary for a ticket: figures, nights, causes, never touched, what is next."""
     figures = document["figures"]
-    sums = " + ".join(f"{figures[key]} {key.replace('_', ' ')}" for key in figures if key != "selected")
+    for key, groups in (("failed", document["causes"]), ("never_touched", document["never_touched"])):
+        amounts_to(figures, key, sum(len(group["servers"]) for group in groups), "servers in its list")
     lines = [
         f"# {_md(document['run'])}", "",
-        f"**{_md(document['state'])}** — {figures['selected']} servers = {sums}", "",
+        f"**{_md(document['state'])}** — {sentence(figures)}", "",
     ]  # fmt: skip
     if document["owed"]:
         lines += ["## Owed, and not paid", ""]
