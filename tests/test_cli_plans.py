@@ -47,10 +47,10 @@ def test_everything_that_is_wrong_as_json(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_what_is_not_built_yet_as_json(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan.write_text(GOOD + "notify: [{webhook: {env: HOOK_URL}}]\n")
+    plan.write_text(GOOD + "exclude: {older_than: 90d}\n")
     assert run_command_line(["validate", str(plan), "-o", "json"]) == 0
     [problem] = data(capsys)["not_built_yet"]
-    assert (problem["line"], problem["column"]) == (4, 1)
+    assert (problem["line"], problem["column"]) == (4, 11)
     assert "not built yet" in problem["message"]
 
 

@@ -107,7 +107,7 @@ def program(path: Path) -> None:
 
 
 def test_full_example(tmp_path, plan):
-    """The example of the design loads, and names exactly what is not built yet."""
+    """The example of the design loads, and nothing of it would be ignored."""
     for name in ("gates/pool-healthy", "checks/joined-cluster", "hooks/drain", "hooks/undrain", "hooks/page"):
         program(tmp_path / name)
     (tmp_path / "cloud-init").mkdir()
@@ -115,8 +115,13 @@ def test_full_example(tmp_path, plan):
 
     loaded = plan(FULL)
 
-    assert [problem.path for problem in loaded.unbuilt] == ["notify"]
-    assert all(problem.line and "not built yet" in problem.message for problem in loaded.unbuilt)
+    assert loaded.unbuilt == ()
+    assert loaded.settings.notify == (
+        settings.Notify(
+            webhook=settings.SecretRef(env="SLACK_WEBHOOK"),
+            on=("held", "failed", "needs-approval", "finished"),
+        ),
+    )
     (target,) = loaded.settings.targets
     assert target.rollout == settings.Rollout(
         waves=(1, 5, settings.Share(percent=25)),
@@ -284,7 +289,7 @@ def test_the_concurrency_of_the_plan_bounds_all_targets_together(plan):
         ("cloud: {provider: openstack}", None),
         ("exclude: {older_than: 90d}", "exclude.older_than"),
         ("exclude: {inventory: web.yaml}", "exclude.inventory"),
-        ("notify: [{webhook: {env: X}}]", "notify"),
+        ("notify: [{webhook: {env: X}}]", None),
         ("freeze: {ical: https://calendar}", None),
         ("windows: []", None),
         ("rollout: {bake: 0s, spread: {}}", None),

@@ -124,7 +124,7 @@ REFUSED = [
         ("--yes",),
         "no server",
     ),
-    ("unbuilt", {"more": "notify: [{webhook: {env: HOOK_URL}}]\n"}, ("--yes",), ":8:1: "),
+    ("unbuilt", {"more": "exclude: {older_than: 90d}\n"}, ("--yes",), ":8:11: "),
     ("unknown key pair", {}, ("--yes",), "key pair 'no-such-key' does not exist"),
 ]  # fmt: skip
 
@@ -157,15 +157,15 @@ def test_what_is_refused_is_exit_2_and_nothing_is_sent(tmp_path: Path) -> None:
 def test_what_is_not_built_yet_is_named_with_its_line(tmp_path: Path) -> None:
     """Valid to the last field, so `validate` warns; preview and run would deceive, so they refuse."""
     with fleet_on(tmp_path, fleet_text(1)) as (fleet, cloud):
-        plan = fleet.plan(plan_text(more="notify: [{webhook: {env: HOOK_URL}}]\n"))
+        plan = fleet.plan(plan_text(more="exclude: {older_than: 90d}\n"))
         valid = fleet("validate", plan)
         assert valid.code == 0, valid.err
         assert f"warning: {plan}:8:" in valid.err
         for command in (("preview", plan), ("run", plan, "--yes"), ("run", plan, "--check")):
             refused = fleet(*command)
             assert refused.code == 2
-            assert f"{plan}:8:1: " in refused.err
-            assert "notifications: not built yet" in refused.err
+            assert f"{plan}:8:11: " in refused.err
+            assert "selecting by age: not built yet" in refused.err
         assert cloud.calls() == []
 
 

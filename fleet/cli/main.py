@@ -26,6 +26,8 @@ _COMMANDS = {
     "runs": ("fleet.cli.status", "runs", "List runs."),
     "report": ("fleet.cli.report", "report", "Write a page, or a table, of what happened to every server."),
     "check": ("fleet.cli.check", "check", "Judge a run by its journal: was a promise broken?"),
+    "metrics": ("fleet.cli.metrics", "metrics", "Print Prometheus metrics of every plan's newest run."),
+    "notify": ("fleet.cli.notify", "notify", "Send a test message to everybody whom a plan notifies."),
     "hold": ("fleet.cli.steer", "hold", "Start nothing more, also of a running run."),
     "release": ("fleet.cli.steer", "release", "Let a held run go on."),
     "drain": ("fleet.cli.steer", "drain", "End a running run gently."),

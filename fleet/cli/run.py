@@ -31,6 +31,7 @@ from fleet.cli.common import (
 )
 from fleet.cli.plans import load_for_action
 from fleet.cli.surveys import look, read_manifest
+from fleet.cli.telling import Telling
 from fleet.clock import SystemClock
 from fleet.cloud.api import Cloud
 from fleet.cloud.registry import connect
@@ -62,6 +63,7 @@ class Options:
         ignore_before: Runs opened before are not gone on with: the cloud that they were about is no more.
         wait: Wait for a window to open and for a person to approve, instead of ending.
         override_freeze: Why frozen days do not count, or None: they do.
+        metrics_file: Where metrics are written, a file or a folder; None: nowhere.
         manifest: File of the manifest that is to be carried out.
         digest: Of the manifest that was approved, or the beginning of it.
     """
@@ -78,6 +80,7 @@ class Options:
     digest: str | None = None
     wait: bool = False
     override_freeze: str | None = None
+    metrics_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,12 @@ def _log_options(function: F) -> F:
             "--override-freeze",
             metavar="REASON",
             help="Start servers on frozen days too; goes into the journal.",
+        ),
+        click.option(
+            "--metrics-file",
+            type=click.Path(path_type=Path),
+            envvar="FLEET_METRICS_FILE",
+            help="Write Prometheus metrics there for node_exporter; into a folder: as fleet-PLAN.prom.",
         ),
         click.option(
             "--wait",
@@ -248,6 +257,15 @@ def _reinstalled_before(state: Path, found: Survey) -> dict[ServerId, str]:
 
 async def run_plan(loaded: LoadedPlan, journal: Path | None, options: Options) -> int:
     """Open a run of a plan, or go on with the one that is unfinished; return the exit code."""
+    telling = _telling(loaded.settings, options)
+    return await telling.through(_run_plan(loaded, journal, options, telling))
+
+
+def _telling(settings: Settings, options: Options) -> Telling:
+    return Telling(settings, runs.state_folder(), options.metrics_file, scheduled=options.yes)
+
+
+async def _run_plan(loaded: LoadedPlan, journal: Path | None, options: Options, telling: Telling) -> int:
     state = runs.state_folder()
     plan = loaded.settings.plan
     manifest = (
@@ -265,16 +283,17 @@ async def run_plan(loaded: LoadedPlan, journal: Path | None, options: Options) -
             _no_limit(options, earlier.run)
             if manifest is not None:
                 _same_manifest(manifest, earlier.run)
-            return await _go_on(earlier, state, options, loaded, cloud)
+            return await _go_on(earlier, state, options, loaded, telling, cloud)
         if manifest is not None:
             _unused(manifest, state, identity)
         elif (
             earlier is not None and not options.again and not _differs(earlier.run, loaded.settings, options)
         ):
+            telling.about(earlier.run, earlier.journal)
             return _nothing_to_do(earlier.run, options)
         if await _is_closed(loaded.settings, options):
             return Exit.UNFINISHED
-        return await _open(loaded, journal, state, options, cloud, manifest)
+        return await _open(loaded, journal, state, options, cloud, telling, manifest)
     finally:
         if cloud is not None:
             await cloud.close()
@@ -291,8 +310,9 @@ async def _is_closed(settings: Settings, options: Options) -> bool:
         closed = outlook.state(clock.now()).closed
     if closed is None:
         return False
-    say(f"nothing is started: {closed}")
-    say("hint: the same command goes on when it opens; --wait waits for that")
+    if not options.quiet:  # a night between two windows is as it should be; a missed one is told otherwise
+        say(f"nothing is started: {closed}")
+        say("hint: the same command goes on when it opens; --wait waits for that")
     return True
 
 
@@ -361,6 +381,7 @@ async def _open(
     state: Path,
     options: Options,
     cloud: Cloud,
+    telling: Telling,
     manifest: Manifest | None = None,
 ) -> int:
     clock = SystemClock()
@@ -378,7 +399,10 @@ async def _open(
         _leave_out(found, _reinstalled_before(state, found), options)
     if len(found.skipped) == len(found.members):
         failed = sum(reason.startswith("failed in") for reason in found.skipped.values())
-        say(f"nothing to do: every server has been tried, and {failed} failed" if failed else "nothing to do")
+        if failed:
+            say(f"nothing to do: every server has been tried, and {failed} failed")
+        elif not options.quiet:
+            say("nothing to do")
         return Exit.FAILED if failed else Exit.OK
     _ask(len(found.members) - len(found.skipped), options, manifest)
     run_id = runs.new_run_id(loaded.settings.plan, clock.now())
@@ -403,7 +427,7 @@ async def _open(
             user_data=loaded.user_data,
         )
         del found  # the whole project's servers: for a night's run they are many and of no use
-        return await _live(life, path, clock, options)
+        return await _live(life, path, clock, options, telling)
     finally:
         lock.release()
 
@@ -452,21 +476,33 @@ def _ask(servers: int, options: Options, manifest: Manifest | None = None) -> No
 
 
 async def _resume(journal: Path, options: Options) -> int:
+    found, _ = load(journal)
+    telling = _telling(found.settings, options)
+    telling.about(found, journal)
+    return await telling.through(_resume_under_lock(journal, found.settings.plan, options, telling))
+
+
+async def _resume_under_lock(journal: Path, plan: str, options: Options, telling: Telling) -> int:
     state = runs.state_folder()
-    found, tail = load(journal)
-    lock = _plan_lock(state, found.settings.plan)
+    lock = _plan_lock(state, plan)
     try:
         # Read again under the lock: the process that held it may have just finished the run.
         found, tail = load(journal)
+        telling.about(found, journal)
         if _is_over(found):
             return _nothing_to_do(found, options)
-        return await _go_on(Earlier(journal, found, tail), state, options, None)
+        return await _go_on(Earlier(journal, found, tail), state, options, None, telling)
     finally:
         lock.release()
 
 
 async def _go_on(
-    earlier: Earlier, state: Path, options: Options, loaded: LoadedPlan | None, given: Cloud | None = None
+    earlier: Earlier,
+    state: Path,
+    options: Options,
+    loaded: LoadedPlan | None,
+    telling: Telling,
+    given: Cloud | None = None,
 ) -> int:
     """Go on with a run, on the cloud *given* or on one of our own."""
     journal = earlier.journal.absolute()
@@ -478,6 +514,7 @@ async def _go_on(
         # Read once more: until the lock was ours, `fleet skip` and its like could still write.
         found, tail = load(journal)
         earlier = Earlier(journal, found, tail)
+        telling.about(found, journal)
         changes = check_edit(found, edited)
         settings = edited or found.settings
         if found.held is not None and found.in_flight == 0:
@@ -507,7 +544,7 @@ async def _go_on(
             orders=orders,
             edited=edited,
         )
-        return await _live(life, journal, clock, options)
+        return await _live(life, journal, clock, options, telling)
     finally:
         if cloud is not None and given is None:
             await cloud.close()
@@ -533,7 +570,7 @@ def _tell_resume(earlier: Earlier, changes: tuple[str, ...], options: Options) -
 # -- a life ---------------------------------------------------------------------------------------------
 
 
-async def _live(life: Life, journal: Path, clock: SystemClock, options: Options) -> int:
+async def _live(life: Life, journal: Path, clock: SystemClock, options: Options, telling: Telling) -> int:
     """Live with logs and a display; whatever happens, the last words say where everybody stands."""
     style = options.log_format
     if style == "auto":
@@ -550,13 +587,14 @@ async def _live(life: Life, journal: Path, clock: SystemClock, options: Options)
     code: int = Exit.DEFECT
     try:
         with display:
-            code = await live(
-                life,
-                clock=clock,
-                listeners=(logs.event_logger(life.run),),
-                patient=options.wait,
-                override_freeze=options.override_freeze,
-            )
+            async with telling.while_working(life.run, journal, life.cloud):
+                code = await live(
+                    life,
+                    clock=clock,
+                    listeners=(logs.event_logger(life.run), telling.hear),
+                    patient=options.wait,
+                    override_freeze=options.override_freeze,
+                )
     finally:
         life.close()
         if life.recorder.journal.broken is None:
@@ -570,5 +608,12 @@ def _last_words(found: Run, journal: Path, options: Options, code: int) -> None:
     with contextlib.suppress(OSError, ValueError, FleetError):  # nobody may be listening any more
         if options.output == "json":
             print_json(as_data(found, worked_on=None, now=now(), name=name))
-        elif not options.quiet or code != Exit.OK:
+        elif not options.quiet or _matters(found, code):
             print_lines(summary(found, now=now(), name=name, journal=str(journal)))
+
+
+def _matters(found: Run, code: int) -> bool:
+    """Tell whether a life's end is worth a mail: not one that went well, or that just goes on tomorrow."""
+    if code != Exit.UNFINISHED:
+        return code != Exit.OK
+    return bool(found.in_flight or found.counts()[Phase.FAILED] or found.owes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
+
 import click
 
 from fleet.cli.common import name_of, now, output_option, print_json, print_lines, run_argument
@@ -10,7 +12,9 @@ from fleet.journal import load
 from fleet.report import status as report
 from fleet.report.digest import digest_of
 from fleet.report.inventory import GROUPS, as_inventory, names
+from fleet.report.notices import status_lines, told_data
 from fleet.runs import find, is_locked, journals, state_folder
+from fleet.told import Told, told_path
 
 
 @click.command()
@@ -45,14 +49,18 @@ def status(run: str | None, *, everything: bool, output: str, only: tuple[str, .
     worked_on = is_locked(journal)
     found, _ = load(journal)
     name = name_of(journal, found.id)
+    told = Told(told_path(state_folder(), found.settings.plan))
     if output == "json":
-        print_json(report.as_data(found, worked_on=worked_on, now=now(), name=name))
+        data = report.as_data(found, worked_on=worked_on, now=now(), name=name)
+        print_json(data | told_data(found, told, now=now(), worked_on=worked_on))
     elif output == "inventory":
         print_json(as_inventory(found))
     elif output == "names":
         print_lines(names(found, only))
     else:
-        print_lines(report.as_text(found, worked_on=worked_on, now=now(), name=name, everything=everything))
+        lines = iter(report.as_text(found, worked_on=worked_on, now=now(), name=name, everything=everything))
+        silence = status_lines(found, told, now=now(), worked_on=worked_on)
+        print_lines(chain(islice(lines, 1), silence, lines))
     return Exit.OK
 
 

@@ -55,6 +55,8 @@ def _is_pacing(path: tuple[str, ...]) -> bool:
             return key not in _FIXED_OF_ROLLOUT
         case ("windows" | "freeze" | "gates" | "limits" | "concurrency" | "budget" | "claim", *_):
             return True
+        case ("notify", *_):
+            return True
         case ("targets", _, "needs" | "hooks" | "require_backup", *_):
             return True
         case ("targets", _, "stop" | "verify", *_):

@@ -406,6 +406,39 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     booting: int | None = None
 
 
+NOTICES = (
+    "started", "held", "failed", "needs-approval", "unfinished", "finished", "no-progress", "window-missed",
+)  # fmt: skip
+"""What can be told; docs/notifications.md says when each is."""
+
+
+class Notify(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom to tell what; exactly one of webhook and command.
+
+    Attributes:
+        on: Of `NOTICES`.
+        webhook: Where its URL is to be had: the URL is a secret.
+        command: argv; gets the same as a webhook on standard input.
+        format: Of what a webhook is sent.
+        to: Who reads it, for people: ``#web-oncall``.
+        env: Names of environment variables that a command gets besides the usual ones.
+    """
+
+    on: tuple[str, ...] = NOTICES[1:]
+    webhook: SecretRef | None = None
+    command: tuple[str, ...] | None = None
+    format: Literal["slack", "teams", "json"] = "slack"
+    to: str = ""
+    env: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.to:
+            return self.to
+        if self.command is not None:
+            return f"command {self.command[0].rpartition('/')[2]}"
+        return f"the webhook from {self.webhook}"
+
+
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which cloud, and how it is spoken to.
 
@@ -437,6 +470,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             bound.
         budget: How many servers of the whole run may fail.
         claim: Whether servers in flight are tagged as ours, so that a run on another machine sees it.
+        notify: Whom to tell what.
     """
 
     plan: str
@@ -452,3 +486,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int | None = None
     budget: Budget = Budget()
     claim: bool = False
+    notify: tuple[Notify, ...] = ()

@@ -11,9 +11,12 @@ from datetime import UTC, datetime, timedelta
 
 from fleet.core.settings import Settings
 from fleet.core.state import Run
-from fleet.core.windows import Span, of_plan
+from fleet.core.windows import HORIZON, Span, of_plan
 
 _DAY = timedelta(days=1)
+_OLDEST = HORIZON - timedelta(days=1)
+"""Openings are looked for within the horizon; of what is older, silence has been told."""
+
 _ORDINALS = (
     "",
     "first",
@@ -34,23 +37,28 @@ def last_progress(run: Run) -> datetime:
     return run.progress_at or run.opened_at
 
 
-def nights_without_progress(run: Run, now: datetime, *, over: bool = False) -> int:
+def nights_without_progress(
+    run: Run, now: datetime, *, over: bool = False, watched_from: datetime | None = None
+) -> int:
     """Return in how many nights up to now nothing was done; 0 for a run that is settled.
 
     Args:
         run: As the journal tells it.
         now: The time of day.
         over: Count a night only when it is over: a run is at work, and this one may still bring something.
+        watched_from: Of nights that begin later than this, or last until then; None: of all.
     """
     if run.is_settled:
         return 0
-    since = last_progress(run)
+    since, whole = last_progress(run), run.progress_at is not None
+    if watched_from is not None and watched_from > since:
+        since, whole = watched_from, False
     if not run.settings.windows:
         # Cron comes at ten every night, and the last night's work ended at half past ten, or at two.
         gone = (now - since) / _DAY
         return int(gone) if over else round(gone)
     # Of the night in which it was opened nothing came either, where nobody was ever started.
-    counted = openings_since(run.settings, since, now, whole=run.progress_at is not None)
+    counted = openings_since(run.settings, since, now, whole=whole)
     return sum(_utc(span.end) <= now for span in counted) if over else sum(1 for _ in counted)
 
 
@@ -65,7 +73,7 @@ def openings_since(settings: Settings, since: datetime, now: datetime, *, whole:
     """
     if not settings.windows:
         return
-    for span in of_plan(settings).openings(since):
+    for span in of_plan(settings).openings(max(since, now - _OLDEST)):
         if _utc(span.start) > now:
             return
         if not whole or _utc(span.start) > since:

@@ -64,7 +64,6 @@ class Checker:
         for entry in self._entries:
             if entry.target is not None:
                 self._check_target(entry, entry.target)
-        self._check_commands()
 
     def _check_shape(self) -> None:
         has = self._document.has
@@ -294,11 +293,6 @@ class Checker:
                 select = getattr(entry.target, name, None)
                 if select is not None:
                     yield (*entry.loc, name), select
-
-    def _check_commands(self) -> None:
-        """Commands of parts that no settings are made of yet."""
-        for index, notify in enumerate(self._plan.notify or []):
-            self.files.secret(notify.webhook, ("notify", index, "webhook"))
 
 
 def _reaches(needs: dict[str, list[str]], start: str, goal: str) -> bool:

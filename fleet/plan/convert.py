@@ -11,7 +11,7 @@ import msgspec
 from fleet.core import settings
 from fleet.plan.files import Files
 from fleet.plan.merge import Entry
-from fleet.plan.model import Check, Expect, Hooks, Nonce, Plan, Reinstall, Select, Stop, Verify
+from fleet.plan.model import Check, Expect, Hooks, Nonce, Notify, Plan, Reinstall, Select, Stop, Verify
 from fleet.plan.pacing import Failures, Gate, Rollout, Window
 from fleet.plan.reader import Loc
 
@@ -42,6 +42,19 @@ def to_settings(
         if plan.rollout and any(entry.loc for entry in entries)
         else None,
         budget=_budget(plan.failures or Failures()),
+        notify=tuple(_notify(each, ("notify", index), files) for index, each in enumerate(plan.notify or ())),
+    )
+
+
+def _notify(given: Notify, loc: Loc, files: Files) -> settings.Notify:
+    return _replace(
+        settings.Notify(),
+        webhook=files.secret(given.webhook, (*loc, "webhook")) if given.webhook else None,
+        command=files.command(given.command, (*loc, "command")) if given.command else None,
+        on=tuple(dict.fromkeys(given.on)) if given.on else None,
+        format=given.format,
+        to=given.to,
+        env=tuple(given.env) if given.env else None,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, WithJsonSchema, model_validator
 
+from fleet.core.settings import NOTICES
 from fleet.plan.fields import FEW, Duration, Listed, Name, Short, Text, Texts, Timeout, one_of, wrong
 from fleet.plan.pacing import Failures, Freeze, Gate, Limits, Part, Rollout, Window
 from fleet.plan.words import (
@@ -344,20 +345,40 @@ class Target(Parameters):
     )
 
 
-On = Annotated[
-    str,
-    one_of("event to notify of", "started", "held", "failed", "needs-approval", "unfinished", "finished"),
-    WithJsonSchema({"enum": ["started", "held", "failed", "needs-approval", "unfinished", "finished"]}),
+On = Annotated[str, one_of("event to notify of", *NOTICES), WithJsonSchema({"enum": list(NOTICES)})]
+Shape = Annotated[
+    Literal["slack", "teams", "json"], one_of("format of a notification", "slack", "teams", "json")
 ]
 
 
 class Notify(Part):
-    """Whom to tell what."""
+    """Whom to tell what: a webhook or a command."""
 
-    webhook: Secret = Field(description="Where the webhook's URL is to be had: {env: …}")
+    webhook: Secret | None = Field(None, description="Where the webhook's URL is to be had: {env: …}")
+    command: Command | None = Field(None, description="A command that is told on standard input")
     on: Annotated[list[On], Listed(empty="name the events")] | None = Field(
-        None, description="Of which events"
+        None, description="Of which events; everything but started by default"
     )
+    format: Shape | None = Field(
+        None, description="What a webhook is sent: slack (also Mattermost), teams, or json"
+    )
+    to: Text | None = Field(None, description="Who reads it, such as #web-oncall; for people")
+    env: Annotated[list[EnvName], Listed()] | None = Field(
+        None, description="Environment variables that a command gets besides PATH, HOME and the like"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Notify:
+        if (self.webhook is None) == (self.command is None):
+            both = "both a webhook and a command" if self.webhook else "neither a webhook nor a command"
+            raise wrong(f"{both} to tell", "write webhook: {env: SLACK_WEBHOOK}, or command: [./page]")
+        if self.webhook is None and self.format is not None:
+            raise wrong("`format` is for a webhook; a command is told in JSON", "take it out")
+        if self.command is None and self.env is not None:
+            raise wrong("`env` is for a command", "take it out")
+        if self.to is not None and "://" in self.to:
+            raise wrong("`to` is for people, and no URL", "write who reads it, such as #web-oncall")
+        return self
 
 
 class Plan(Target):

@@ -12,9 +12,6 @@ from fleet.errors import Problem
 from fleet.plan.merge import Entry
 from fleet.plan.reader import Document, Loc
 
-_EVERYWHERE = {
-    "notify": "notifications",
-}
 _IN_SELECT = {"older_than": "selecting by age", "inventory": "selecting from an inventory"}
 
 
@@ -35,8 +32,6 @@ def _asks(value: object) -> bool:
 
 
 def _asked(entries: list[Entry]) -> Iterator[tuple[Loc, str]]:
-    for name, what in _EVERYWHERE.items():
-        yield (name,), what
     for place in [("protect",), *((*entry.loc, part) for entry in entries for part in ("select", "exclude"))]:
         for name, what in _IN_SELECT.items():
             yield (*place, name), what
