@@ -101,7 +101,9 @@ def clean(text: str) -> str:
     """Return *text* without secrets and without the control characters of foreign names."""
     from fleet.secrets import redact  # noqa: PLC0415 - only where something is printed
 
-    return redact("".join(char if char.isprintable() or char == "\n" else "?" for char in text))
+    if not text.replace("\n", "").isprintable():  # the quick look spares a large page the slow one
+        text = "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+    return redact(text)
 
 
 def say(text: str) -> None:

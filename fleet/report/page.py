@@ -1,5 +1,7 @@
 """A run as one HTML page that needs no network: figures, nights, who was down when, every server's way.
 
+`View` is what a page shows; the pieces in ``pages/parts.html.j2`` show it, here and in `fleet.watch`.
+
 Names and reasons are foreign text: the template escapes all of it, and the page's own policy forbids
 everything but its own style and script.
 """
@@ -10,8 +12,10 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
+import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fleet import __version__
@@ -27,6 +31,12 @@ _BREAK = 0.02
 _SHORTEST_PAUSE = timedelta(minutes=10)
 _OPEN_ROWS = 300
 """Up to so many servers every wave is unfolded; beyond, those in which something is left to see."""
+
+_BRIEF_ROWS = 100
+"""A wave of more servers shows those that need a look; the verified ones when asked for."""
+
+_COLUMNS = 1000
+"""Steps of the chart that a screen can tell apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,18 @@ class Axis:
             left += width + pause
         self._begins = [piece.begin for piece in self.nights]
 
+    def as_json(self) -> str:
+        """Return the nights for the page's script: seconds, and percent of the axis."""
+        return msgspec.json.encode(
+            [
+                {
+                    "begin": piece.begin.timestamp(), "end": piece.end.timestamp(),
+                    "left": round(piece.left * 100, 4), "width": round(piece.width * 100, 4),
+                }
+                for piece in self.nights
+            ]
+        ).decode()  # fmt: skip
+
     def at(self, moment: datetime) -> float:
         """Return where *moment* is, from 0 to 1; a moment in a pause is where the pause begins to end."""
         index = bisect_right(self._begins, moment) - 1
@@ -81,113 +103,190 @@ class Axis:
         return right + (following.left - right) * share
 
 
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A stay in a phase. Places are percent of the axis; *open*: the server is still there."""
+
+    phase: str
+    left: str
+    width: str
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A server.
+
+    Attributes:
+        index: Its number in the order of the rollout.
+        server: As `fleet.report.status.as_data` tells it.
+        words: Its way in words.
+    """
+
+    index: int
+    name: str
+    phase: str
+    server: dict[str, Any]
+    words: str
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """A wave of a target, with rows for those that were begun."""
+
+    title: str
+    count: int
+    verified: int
+    failed: int
+    untouched: int
+    open: bool
+    brief: bool
+    rows: tuple[Row, ...]
+
+
+class View:
+    """What a page shows of a run.
+
+    Args:
+        timeline: The run and its story.
+        worked_on: Who works on it, or None.
+        now: UTC.
+        name: What the command line finds the run by.
+        horizon: Where the axis ends; None: now, or with the last event of a run nobody works on. A live
+            page looks further ahead, or every bar would move with every second.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        *,
+        worked_on: str | None,
+        now: datetime,
+        name: str,
+        horizon: datetime | None = None,
+    ) -> None:
+        self.timeline = timeline
+        self.run = timeline.run
+        self.is_live = horizon is not None
+        self.shares = SHARES
+        self.document = as_document(timeline, worked_on=worked_on, now=now, name=name)
+        self.until = now if worked_on else self.run.last_at
+        end = max(horizon or self.until, self.until)
+        self.axis = Axis(
+            [(life.begin, life.end) for life in timeline.lives[:-1]] + [(timeline.lives[-1].begin, end)]
+        )
+        self.chart = _chart(timeline, self.axis, self.axis.at(self.until))
+        self.causes = causes_of(self.run)
+        self.waiting = waiting_by_reason(self.run, now)
+        self.rows = [self._row(index, server) for index, server in enumerate(self.document["servers"])]
+        self.waves = self._waves()
+
+    def _row(self, index: int, server: dict[str, Any]) -> Row:
+        spans = self.timeline.spans.get(server["id"], [])
+        return Row(
+            index=index,
+            name=server["name"] or server["id"],
+            phase=server["phase"],
+            server=server,
+            words=", ".join(_words(span) for span in spans if span.end is None or _is_long(span)),
+            bars=tuple(self._bar(span) for span in spans),
+        )
+
+    def _bar(self, span: Span) -> Bar:
+        left, right = self.axis.at(span.begin), self.axis.at(span.end or self.until)
+        return Bar(
+            str(span.phase), f"{left * 100:.3f}", f"{max(right - left, 0.0) * 100:.3f}", span.end is None
+        )
+
+    def _waves(self) -> list[Wave]:
+        """Return rows by wave."""
+        waves: dict[tuple[str, int], list[Row]] = {}
+        for row in self.rows:
+            waves.setdefault((row.server["target"], row.server["wave"]), []).append(row)
+        rows_amount_to(self.document["figures"], (row.phase for rows in waves.values() for row in rows))
+        few = len(self.rows) <= _OPEN_ROWS
+        found = []
+        for (target, number), rows in waves.items():
+            untouched = sum(row.phase == "waiting" for row in rows)
+            verified = sum(row.phase == "verified" for row in rows)
+            found.append(
+                Wave(
+                    title=f"{target}, wave {number} of {len(self.run.targets[target].waves)}",
+                    count=len(rows),
+                    verified=verified,
+                    failed=sum(row.phase == "failed" for row in rows),
+                    untouched=untouched,
+                    open=few or verified + untouched < len(rows),
+                    brief=not few and len(rows) > _BRIEF_ROWS,
+                    rows=tuple(row for row in rows if row.bars),
+                )
+            )
+        return found
+
+
 def as_html(timeline: Timeline, *, worked_on: str | None, now: datetime, name: str) -> str:
     """Return the page."""
-    run = timeline.run
-    document = as_document(timeline, worked_on=worked_on, now=now, name=name)
-    until = now if worked_on else run.last_at
-    axis = Axis(
-        [(life.begin, life.end) for life in timeline.lives[:-1]] + [(timeline.lives[-1].begin, until)]
-    )
-    environment = Environment(
+    view = View(timeline, worked_on=worked_on, now=now, name=name)
+    return environment().get_template("report.html.j2").render(v=view, version=__version__)
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates. Whatever is put into them is escaped."""
+    made = Environment(
         loader=PackageLoader("fleet.report", "pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "stamp": stamp,
         "seconds": lambda seconds: duration(timedelta(seconds=seconds)),
         "clock": lambda moment: f"{moment:%Y-%m-%d %H:%M}",
     }
-    return environment.get_template("report.html.j2").render(
-        document=document,
-        run=run,
-        timeline=timeline,
-        version=__version__,
-        axis=axis,
-        chart=_chart(timeline, axis),
-        waves=_waves(document, timeline, axis, until),
-        causes=causes_of(run),
-        waiting=waiting_by_reason(run, now),
-        shares=SHARES,
-        phases=[each["phase"] for each in document["phases"]],
-    )
+    return made
 
 
-def _chart(timeline: Timeline, axis: Axis) -> dict[str, Any] | None:
+def _chart(timeline: Timeline, axis: Axis, end: float) -> dict[str, Any] | None:
     """Return the steps of "servers out of service" in a box of 1,000 by 160, with its limit and its scale."""
     series = list(out_series(timeline))
     if not series:
         return None
     limit = out_limit(timeline.run)
-    top = max(timeline.most_out(), limit or 0, 1)
-    top = math.ceil(top * 1.1)
+    most = timeline.most_out()
+    top = math.ceil(max(most, limit or 0, 1) * 1.1)
 
     def height(number: float) -> float:
         return round(160 - 150 * number / top, 1)
 
-    path, before = [f"M0 {height(0)}"], 0
+    # Of all the steps in a column the highest is drawn, and the last: no peak is lost.
+    columns: dict[int, tuple[float, int, int]] = {}
     for at, number in series:
-        path.append(f"H{axis.at(at) * 1000:.1f}V{height(number)}")
-        before = number
-    path.append("H1000" if before else "")
+        x = axis.at(at) * 1000
+        first, highest, _ = columns.get(int(x * _COLUMNS / 1000), (x, number, number))
+        columns[int(x * _COLUMNS / 1000)] = (first, max(highest, number), number)
+    path, last = [f"M0 {height(0)}"], 0
+    for x, highest, last in columns.values():
+        path.append(f"H{x:.1f}V{height(highest)}" + (f"V{height(last)}" if last != highest else ""))
+    path.append(f"H{end * 1000:.1f}" if last else "")
+    line = "".join(path)
     return {
-        "path": "".join(path),
+        "path": line,
+        "area": f"{line}V{height(0)}Z",
         "limit": limit,
         "limit_y": None if limit is None else height(limit),
-        "top": top,
-        "base": height(0),
-        "marks": [(number, height(number)) for number in sorted({0, timeline.most_out()})],
+        "present": last,
+        "marks": [(number, height(number)) for number in sorted({0, most})],
     }
 
 
-def _waves(document: dict[str, Any], timeline: Timeline, axis: Axis, until: datetime) -> list[dict[str, Any]]:
-    """Return rows of bars, wave by wave. Places are percent of the axis."""
-    waves: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for row in document["servers"]:
-        waves.setdefault((row["target"], row["wave"]), []).append(row)
-    rows_amount_to(document["figures"], (row["phase"] for rows in waves.values() for row in rows))
-    few = len(document["servers"]) <= _OPEN_ROWS
-    found = []
-    for (target, number), rows in waves.items():
-        untouched = sum(row["phase"] == "waiting" for row in rows)
-        verified = sum(row["phase"] == "verified" for row in rows)
-        begun = [row for row in rows if timeline.spans.get(row["id"])]
-        found.append(
-            {
-                "title": f"{target}, wave {number} of {len(timeline.run.targets[target].waves)}",
-                "count": len(rows),
-                "verified": verified,
-                "untouched": untouched,
-                "open": few or verified + untouched < len(rows),
-                "rows": [
-                    {
-                        "name": row["name"] or row["id"],
-                        "phase": row["phase"],
-                        "words": _words(row, timeline.spans[row["id"]], until),
-                        "bars": [_bar(span, axis, until) for span in timeline.spans[row["id"]]],
-                    }
-                    for row in begun
-                ],
-            }
-        )
-    return found
+def _is_long(span: Span) -> bool:
+    return span.end is not None and (span.end - span.begin).total_seconds() >= 0.5
 
 
-def _bar(span: Span, axis: Axis, until: datetime) -> dict[str, str]:
-    left, right = axis.at(span.begin), axis.at(span.end or until)
-    return {
-        "phase": str(span.phase),
-        "left": f"{left * 100:.2f}",
-        "width": f"{max(right - left, 0.0005) * 100:.2f}",
-    }
-
-
-def _words(row: dict[str, Any], spans: list[Span], until: datetime) -> str:
-    """Return a row's tooltip: the same as its bars, to be read."""
-    told = ", ".join(f"{span.phase} {duration((span.end or until) - span.begin)}" for span in spans)
-    return f"{row['name'] or row['id']}: {told}; {row['phase']}" + (
-        f" ({row['reason']})" if row["reason"] else ""
-    )
+def _words(span: Span) -> str:
+    if span.end is None:
+        return f"{span.phase} since {span.begin:%H:%M:%S}"
+    return f"{span.phase} {duration(span.end - span.begin)}"
