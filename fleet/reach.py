@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from fleet.clock import Clock
 from fleet.cloud.ecs.auth import clock_skew_s
-from fleet.cloud.ecs.transport import AiohttpTransport, tls_context
+from fleet.cloud.ecs.transport import CERTIFICATE_HINT, AiohttpTransport, tls_context
 from fleet.cloud.http import Request
 from fleet.errors import CloudUnusable
 
@@ -71,8 +71,7 @@ async def _connect(url: str, cafile: str | None, what: str = "") -> str:
     except ssl.SSLCertVerificationError as error:
         raise CloudUnusable(
             f"{host}:{port}: its certificate is not trusted: {error.verify_message}",
-            hint="name the file of the certificate authority that signed it in OS_CACERT (cacert in"
-            " clouds.yaml); a certificate of another name means another host, or a proxy in between",
+            hint=CERTIFICATE_HINT,
         ) from None
     except ssl.SSLError as error:
         raise CloudUnusable(

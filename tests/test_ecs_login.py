@@ -154,7 +154,8 @@ def test_the_files_place(home):
     chosen = env(home, OS_CLOUD="x", OS_CLIENT_CONFIG_FILE=str(named))
     assert ecs(chosen).url == "https://named.example.com"
     named.unlink()
-    assert ecs(chosen).url == "https://here.example.com"
+    with pytest.raises(CloudUnusable, match=r"OS_CLIENT_CONFIG_FILE names .*my\.yaml"):  # no other
+        ecs(chosen)
     here.unlink()
     home_file.unlink()
     written(home / "config" / "openstack" / "clouds.yaml", entry % "xdg")
@@ -266,8 +267,10 @@ BROKEN = "clouds: {x: {auth: {auth_url: https://a.example.com, username: u, user
         ("clouds: {x: {auth: 3}}", "auth is no mapping", "auth_url"),
         ("clouds: {x: {profile: nobodys}}", "profile 'nobodys' is not known", "otc"),
         ("clouds: {x: {auth: {}}}", "missing: auth_url, username, password, user_domain_name", "secure.yaml"),
-        (BROKEN + " password: 12345678, project_name: p}}}", ".auth: password is a number", "quotes"),
+        (BROKEN + " password: 12345678, project_name: p}}}", ": auth.password is a number", "quotes"),
         (BROKEN + " password: p, project_id: 0123}}}", "project_id is a number", "quotes"),
+        (BROKEN + " password: p, project_id: 'p '}}}", "project_id begins or ends with a space", "take"),
+        (BROKEN + ' password: "p\\n", project_id: p}}}', "password has a line break", "take it out"),
         (BROKEN + " password: p, project_name: p}, verify: false}}", "verify: false", "cacert"),
         (BROKEN + " password: p, project_name: p}, insecure: true}}", "insecure", "cacert"),
         (BROKEN + " password: p, project_name: p}, auth_type: v3totp}}", "auth_type 'v3totp'", "v3token"),
@@ -373,6 +376,26 @@ def test_access_keys_of_the_environment(home, given, url, project):
     assert isinstance(found.credentials, KeyCredentials)
     assert found.url == url
     assert (found.credentials.project_id, found.credentials.project_name) == project
+
+
+@pytest.mark.parametrize("name", ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_PROJECT_ID"])
+@pytest.mark.parametrize("odd", ["Canary\n", " Canary", "Can\x00ary"])
+def test_what_came_along_when_it_was_copied_is_said(home, name, odd):
+    """A line break in a key would be found out by a cloud's refusal, six of which lock the key."""
+    given = KEYS | {"HUAWEICLOUD_SDK_PROJECT_ID": "p1", "OS_REGION_NAME": "eu-de"} | {name: odd}
+    with pytest.raises(CloudUnusable, match="the environment") as caught:
+        ecs(env(home, **given))
+    assert "take" in (caught.value.hint or "")
+    assert "Canary" not in str(caught.value)
+
+
+def test_a_password_may_end_with_a_space(home):
+    assert (
+        body(ecs(env(home, **PASSWORD | {"OS_PASSWORD": " a b "})))["identity"]["password"]["user"][
+            "password"
+        ]
+        == " a b "
+    )
 
 
 def test_families_of_keys_are_not_mixed(home):

@@ -16,7 +16,7 @@ from fleet.cloud.ecs.endpoints import is_loopback
 from fleet.cloud.ecs.transport import AiohttpTransport
 from fleet.cloud.http import Request
 from fleet.errors import CloudUnusable, NotSent, OutcomeUnknown
-from fleet.secrets import register
+from fleet.secrets import redact, register
 
 CANARY = "canary-token-of-the-transport"
 
@@ -346,6 +346,42 @@ async def test_the_proxy_gets_its_credentials_and_no_token():
     assert b"Proxy-Authorization: Basic dXNlcjpwcm94eS1wYXNz" in heard[0]
     assert CANARY.encode() not in heard[0]
     assert "proxy-pass" not in str(caught.value)
+    assert "user:password" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://user:Canary#pass@127.0.0.1:9",
+        "http://user:Canary/pass@127.0.0.1:9",
+        "http://user:123/Canary@127.0.0.1:9",
+        "http://user:Canary?pass@127.0.0.1:9",
+        "http://user:Canary-pass@127.0.0.1:port",
+        "user:Canary-pass@",
+        "socks5://user:Canary-pass@127.0.0.1:9",
+    ],
+)
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+async def test_a_proxy_that_cannot_be_used_is_named_without_its_password(proxy, variable):
+    """Whatever stands there, nothing of it is asked for, and nothing of it is told."""
+    transport = AiohttpTransport(SystemClock(), environ={variable: proxy})
+    with pytest.raises(CloudUnusable, match=variable.upper()) as caught:
+        await transport.send(post("https://ecs.example.com/x"))
+    await transport.close()
+
+    assert caught.value.hint
+    assert "Canary" not in f"{caught.value} {caught.value.hint}"
+    assert "Canary" not in redact(f"a log with {proxy} in it")
+
+
+async def test_the_proxy_for_everything_is_taken_where_no_other_is_named():
+    environ = {"ALL_PROXY": "http://all.example:1", "NO_PROXY": "inside.example"}
+    transport = AiohttpTransport(SystemClock(), environ=environ)
+    named = AiohttpTransport(SystemClock(), environ=environ | {"HTTPS_PROXY": "http://one.example:1"})
+
+    assert transport.proxy_for("https://ecs.example.com/") == "http://all.example:1"
+    assert transport.proxy_for("https://ecs.inside.example/") is None
+    assert named.proxy_for("https://ecs.example.com/") == "http://one.example:1"
 
 
 def test_certificates_are_checked_and_can_be_named(tmp_path):

@@ -196,21 +196,22 @@ class TokenLogin:
             late = Unavailable(message, code=code, status=response.status, request_id=fault.request_id)
             late.retry_after_s = classify.retry_after(response, self._clock.now())
             return late
-        hint = _LOGIN_HINTS.get(code or "") or self._status_hint(response.status)
+        hint = _LOGIN_HINTS.get(code or "") or self._hint(response.status, fault.message)
         refusal = CloudUnusable(
             message, hint=hint, code=code, status=response.status, request_id=fault.request_id
         )
         self._refusal = refusal
         return refusal
 
-    def _status_hint(self, status: int) -> str:
+    def _hint(self, status: int, said: str) -> str:
         match status:
+            case 401 if "project" in said.lower():
+                return f"check the project's name or id ({_PROJECT}), and that the user may work in it"
             case 401:
                 return self._credentials.remedy()
             case 403:
                 return (
-                    "the user may not log in here, or not for this project: check OS_PROJECT_NAME"
-                    " (project_name in clouds.yaml) and its permissions"
+                    f"the user may not log in here, or not for this project: check {_PROJECT} and its rights"
                 )
             case _:
                 return (
@@ -246,6 +247,8 @@ class TokenLogin:
             ),
         )
 
+
+_PROJECT = "OS_PROJECT_NAME or OS_PROJECT_ID; project_name or project_id in clouds.yaml"
 
 _LOGIN_HINTS: Mapping[str, str] = {
     "IAM.0061": "the account is locked after wrong passwords: wait 15 minutes, then check the password",

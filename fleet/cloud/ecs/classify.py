@@ -110,11 +110,16 @@ CODES: Mapping[str, Meaning] = dict(
 GENERIC = frozenset({"Ecs.0000", "Ecs.0005", "Ecs.0611", "Ecs.1000", "Ecs.1001"})
 """Outer codes that may only wrap the real one in ``details``."""
 
+_PROJECT = (
+    "the project is not one of this login in this region: check its id or name (OS_PROJECT_ID,"
+    " OS_PROJECT_NAME, HUAWEICLOUD_SDK_PROJECT_ID, project_id in the file) and the region"
+)
+
 HINTS: Mapping[str, str] = {
     "Ecs.0003": "the account may be suspended or in arrears, or the user lacks a permission",
     "Ecs.0011": "8 to 26 characters, three of: upper case, lower case, digits, special characters",
     "Ecs.0021": "raise the EVS disk quota or lower the concurrency: each reinstall needs a disk more",
-    "Ecs.0023": "the project in use is not the token's: check OS_PROJECT_NAME and OS_PROJECT_ID",
+    "Ecs.0023": _PROJECT,
     "Ecs.0030": "the server is frozen: settle the account's bill first",
     "Ecs.0031": "the image the server was made from is gone: the server cannot be reinstalled from it",
     "Ecs.0032": "the image is not active",
@@ -123,7 +128,7 @@ HINTS: Mapping[str, str] = {
     "Ecs.0905": "a server takes ten tags; without `claim` in the plan fleet sets none",
     "Ecs.0314": "a key pair is visible to its owner only: name it in key_pair and its owner in user_id",
     "Ecs.0605": "the server is locked: its owner unlocks it",
-    "Common.0018": "the project in use is not the token's: check OS_PROJECT_NAME and OS_PROJECT_ID",
+    "Common.0018": _PROJECT,
     "Pdp.0001": "grant the user ecs:cloudServers:list, showServer, stop, start and rebuild for this project",
     "APIGW.0101": "the address knows no such call: check cloud.endpoints and the region",
 }

@@ -73,11 +73,14 @@ class Password:
     def remedy(self) -> str:
         """Return what to check."""
         names = (
-            "OS_USERNAME, OS_PASSWORD and OS_USER_DOMAIN_NAME"
+            "OS_USERNAME, OS_PASSWORD, OS_USER_DOMAIN_NAME, and OS_PROJECT_NAME"
             if self.source == ENVIRONMENT
-            else f"username, password and user_domain_name of {self.source}"
+            else f"username, password and user_domain_name of {self.source}, and project_name"
         )
-        return f"check {names}; it is not tried again, since wrong passwords lock the account"
+        return (
+            f"check {names}, since an unknown project may be refused in the same words;"
+            " it is not tried again, since wrong passwords lock the account"
+        )
 
 
 @dataclass(frozen=True, slots=True)

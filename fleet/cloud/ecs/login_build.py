@@ -281,7 +281,8 @@ def _complete(entry: Entry, *wanted: tuple[object, str]) -> None:
         )
     raise CloudUnusable(
         f"{entry.where}: missing: {', '.join(missing)}",
-        hint="add what is missing there; secrets may stand in secure.yaml beside it",
+        hint="add what is missing there; secrets may stand in secure.yaml: in the current folder, in"
+        " ~/.config/openstack, in /etc/openstack, or where OS_CLIENT_SECURE_FILE says",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import stat
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,9 @@ VENDORS: Mapping[str, Mapping[str, Any]] = {
 """Vendor profiles that openstacksdk brings along (``openstack/config/vendors``): those of ECS clouds."""
 
 
+_FREE = frozenset({"password", "application_credential_secret"})
+"""What people think up, and may begin or end with a space."""
+
 _SECRETS = ("password", "token", "sk", "secret_key", "application_credential_secret")
 
 
@@ -58,17 +62,27 @@ class Entry:
         """Return the first of *names* that is there, in ``auth`` or beside it.
 
         Raises:
-            CloudUnusable: It is no text.
+            CloudUnusable: It is no text, or an odd one. It is not quoted.
         """
         for name in names:
-            for place, values in ((".auth", self.auth), ("", self.values)):
+            for place, values in (("auth.", self.auth), ("", self.values)):
                 value = values.get(name)
                 if value is None or value == "":
                     continue
+                key = f"{place}{name}"
                 if not isinstance(value, str):
                     kind = "a number" if isinstance(value, int | float) else f"a {type(value).__name__}"
                     raise CloudUnusable(
-                        f"{self.where}{place}: {name} is {kind}, not text", hint=f"put {name} in quotes"
+                        f"{self.where}: {key} is {kind}, not text", hint=f"put {name} in quotes"
+                    )
+                if any(unicodedata.category(letter) == "Cc" for letter in value):
+                    raise CloudUnusable(
+                        f"{self.where}: {key} has a line break or another control character in it",
+                        hint="it came along when the value was copied, or read from a file: take it out",
+                    )
+                if value != value.strip() and name not in _FREE:
+                    raise CloudUnusable(
+                        f"{self.where}: {key} begins or ends with a space", hint="take the space out"
                     )
                 return value
         return None
@@ -149,7 +163,12 @@ def read_credentials(path: Path) -> Entry:
 
 def _paths(stem: str, variable: str, environ: Mapping[str, str]) -> Iterator[Path]:
     if given := environ.get(variable):
-        yield Path(given).expanduser()
+        # Another file of the same name elsewhere may have an entry of the same name, for another cloud.
+        if not (path := Path(given).expanduser()).is_file():
+            raise CloudUnusable(
+                f"{variable} names {path}, and there is no such file", hint=f"mend {variable}, or unset it"
+            )
+        yield path
     folders = [Path()]
     if config := environ.get("XDG_CONFIG_HOME"):
         folders.append(Path(config) / "openstack")

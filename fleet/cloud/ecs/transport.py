@@ -222,17 +222,13 @@ class AiohttpTransport:
 
     def _proxy(self, parts: SplitResult) -> tuple[str | None, dict[str, str] | None]:
         """Return the proxy for a URL, without its credentials, and the header that carries them."""
-        proxy = self._proxies.get(parts.scheme)
+        variable = "HTTPS_PROXY" if self._proxies.get("https") else "ALL_PROXY"
+        proxy = self._proxies.get("https") or self._proxies.get("all")
         # A token must not travel in the clear to a proxy only because the simulator speaks plain HTTP.
         host = parts.hostname or ""
-        if proxy is None or parts.scheme != "https" or is_loopback(host) or proxy_bypass(host, self._proxies):
+        if not proxy or parts.scheme != "https" or is_loopback(host) or proxy_bypass(host, self._proxies):
             return None, None
-        split = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        if split.scheme not in {"http", "https"}:
-            raise CloudUnusable(
-                f"the proxy for https is a {split.scheme} one",
-                hint="set https_proxy to an http:// URL, or unset it",
-            )
+        split = _checked_proxy(proxy, variable)
         bare = urlunsplit((split.scheme, split.netloc.rpartition("@")[2], "", "", ""))
         if split.username is None:
             return bare, None
@@ -272,6 +268,29 @@ def _checked(url: str) -> SplitResult:
     return parts
 
 
+def _checked_proxy(proxy: str, variable: str) -> SplitResult:
+    """Return the parts of a proxy's URL; of one that is wrong nothing is quoted, its password is in there."""
+    try:
+        split = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        # A raw # or / in the password ends the host there: what is left of it must not be asked for.
+        rest = split.path.removeprefix("/") + split.query + split.fragment
+        usable = bool(split.hostname) and (split.port is None or split.port > 0) and not rest
+    except ValueError:
+        split, usable = urlsplit(""), False
+    if not usable:
+        raise CloudUnusable(
+            f"the proxy's URL in {variable} cannot be read",
+            hint="write it like http://user:password@proxy.example.com:3128, and in user and password %23 for"
+            " #, %2F for /, %3F for ?, %40 for @",
+        )
+    if split.scheme not in {"http", "https"}:
+        raise CloudUnusable(
+            f"the proxy in {variable} is a {split.scheme} one, which is not spoken here",
+            hint="set HTTPS_PROXY to an http:// URL; or name the cloud's hosts in NO_PROXY to go without",
+        )
+    return split
+
+
 def _is_unsent(stage: _Stage, error: Exception) -> bool:
     """Tell whether nothing can have left. In doubt: it may have."""
     if stage is _Stage.NEW:
@@ -290,8 +309,11 @@ def _describe(error: Exception, timeout_s: float) -> str:
             return f"nothing within {timeout_s:g} s"
         case aiohttp.ClientHttpProxyError():
             return f"the proxy refused with {error.status}"
+        case aiohttp.ClientConnectorCertificateError():
+            why = getattr(error.certificate_error, "verify_message", "") or "it was refused"
+            return f"the certificate of {error.host}:{error.port} is not trusted: {why}"[:300]
         case aiohttp.ClientConnectorError():
-            reason = getattr(error, "certificate_error", None) or getattr(error, "os_error", "")
+            reason = getattr(error, "os_error", "")
             return (
                 f"no connection to {error.host}:{error.port}: {getattr(reason, 'strerror', None) or reason}"[
                     :300
@@ -306,10 +328,24 @@ def _describe(error: Exception, timeout_s: float) -> str:
 
 def _hint(error: Exception) -> str | None:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return "set OS_CACERT to the file of the certificate authority that signed the cloud's certificate"
+        return CERTIFICATE_HINT
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return _PROXY_HINTS.get(
+            error.status, "ask whoever runs the proxy; HTTPS_PROXY and NO_PROXY say which is taken"
+        )
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "check the host's name and this machine's name servers"
     return None
+
+
+CERTIFICATE_HINT = (
+    "name the file of the certificate authority that signed it in OS_CACERT (cacert in clouds.yaml); a"
+    " certificate of another name means another host, or a proxy in between"
+)
+_PROXY_HINTS = {
+    407: "the proxy wants another login: export HTTPS_PROXY=http://user:password@host:port",
+    403: "the proxy does not let this host through: ask whoever runs it, or name the host in NO_PROXY",
+}
 
 
 def tls_context(cafile: str | None) -> ssl.SSLContext:
@@ -330,14 +366,23 @@ def tls_context(cafile: str | None) -> ssl.SSLContext:
 def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
     """Return proxies by scheme, as `urllib.request.getproxies_environment` does, from a given environment."""
     found = {}
-    for name in ("HTTPS_PROXY", "NO_PROXY", "https_proxy", "no_proxy"):  # lower case wins
+    for name in (
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "https_proxy",
+        "all_proxy",
+        "no_proxy",
+    ):  # lower case wins
         if value := environ.get(name):
             found[name.lower().removesuffix("_proxy")] = value
     return found
 
 
 def _register_credentials(proxy: str) -> None:
-    split = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if split.password:
-        register(unquote(split.password))
-        register(b64encode(f"{unquote(split.username or '')}:{unquote(split.password)}".encode()).decode())
+    # By hand, so that it holds for a URL that nothing else can read.
+    user, colon, password = proxy.rpartition("://")[2].rpartition("@")[0].partition(":")
+    if colon and password:
+        register(password)
+        register(unquote(password))
+        register(b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode())
