@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fleet.cli.common import output_option, print_json, print_lines, run_argument
+from fleet.cli.common import output_option, print_json, print_lines, run_argument, say
 from fleet.errors import Exit, JournalError, PlanError, Problem
 from fleet.referee import Fact, Report, judge
 from fleet.runs import find, state_folder
@@ -32,15 +32,22 @@ PROMISES = {
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="The cloud's own record, as `fleet simulator --record` writes it.",
 )
+@click.option(
+    "--cloud",
+    is_flag=True,
+    help="Compare with the servers as they are now and, where the cloud has one, its record of reinstalls.",
+)
 @output_option
-def check(run: str | None, *, record: Path | None, output: str) -> int:
+def check(run: str | None, *, record: Path | None, cloud: bool, output: str) -> int:
     """Judge a run by its journal: was a promise broken? RUN is an id, a unique prefix, a path, or the newest.
 
-    The referee shares no code with what it judges. Changes nothing; ends with 3 when a promise was broken.
+    The referee shares no code with what it judges. Changes nothing; ends with 3 when a promise was broken, or
+    when the cloud shows something that the run does not explain.
 
     \b
     Example:
       fleet check
+      fleet check web-tier --cloud
       fleet check web-tier --record record.jsonl
     """  # noqa: D301 - click's mark for "do not rewrap"
     journal = find(run, state_folder())
@@ -49,11 +56,20 @@ def check(run: str | None, *, record: Path | None, output: str) -> int:
     except OSError as error:
         raise JournalError(f"cannot read the journal {journal}: {error.strerror or error}") from error
     report = judge(data, None if record is None else _read(record))
+    compared = None
+    whole = not any(line.startswith("P2 ") for line in report.violations)
+    if cloud and not whole:
+        say("warning: not compared with the cloud: the journal is damaged")
+    elif cloud:
+        from fleet.cli.check_cloud import ask_cloud  # noqa: PLC0415 - a client only where a cloud is asked
+
+        compared = ask_cloud(journal, data)
     if output == "json":
-        print_json(_as_data(report, str(journal)))
+        print_json(_as_data(report, str(journal)) | ({"cloud": compared.as_data()} if compared else {}))
     else:
-        print_lines(_as_text(report, str(journal)))
-    return Exit.FAILED if report.violations else Exit.OK
+        print_lines([*_as_text(report, str(journal)), *(compared.as_text() if compared else ())])
+    odd = report.violations or (compared and compared.found.odd)
+    return Exit.FAILED if odd else Exit.OK
 
 
 def _read(record: Path) -> list[Fact]:

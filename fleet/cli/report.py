@@ -12,7 +12,7 @@ import msgspec
 
 from fleet.cli.common import clean, name_of, now, run_argument, say
 from fleet.errors import Exit, FleetError
-from fleet.report import tables
+from fleet.report import tables, wipes
 from fleet.report.document import as_document
 from fleet.report.timeline import Timeline, read_timeline
 from fleet.runs import find, is_locked, state_folder
@@ -25,9 +25,9 @@ _TO_STDOUT = "-"
 @click.option(
     "-o",
     "--output",
-    type=click.Choice(["html", "json", "csv", "junit", "markdown"]),
+    type=click.Choice(["html", "json", "csv", "wipes", "junit", "markdown"]),
     default="html",
-    help="A page for people; the others for programs and tickets.",
+    help="A page for people; the others for programs, auditors (wipes: CSV, a line a wipe) and tickets.",
 )
 @click.option(
     "--to",
@@ -41,12 +41,16 @@ def report(run: str | None, *, output: str, to: str | None) -> int:
     Example:
       fleet report
       fleet report web-tier -o csv > servers.csv
+      fleet report web-tier -o wipes > wipes.csv
       fleet report web-tier -o junit --to results.xml
     """  # noqa: D301 - click's mark for "do not rewrap"
     journal = find(run, state_folder())
     worked_on = is_locked(journal)
     timeline = read_timeline(journal)
-    text = clean(_written(timeline, output, worked_on, name_of(journal, timeline.run.id)))
+    if output == "wipes":
+        text = clean(wipes.as_csv(wipes.read_wipes(journal)))
+    else:
+        text = clean(_written(timeline, output, worked_on, name_of(journal, timeline.run.id)))
     if to is None and output == "html":
         to = f"{timeline.run.id}.html"
     if to is None or to == _TO_STDOUT:

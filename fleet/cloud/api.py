@@ -142,6 +142,59 @@ class KnowsAddresses(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Wipe:
+    """A request for a reinstall, as the cloud's own record has it, whoever made it.
+
+    Attributes:
+        at: When it was made, UTC.
+        by: Who made it: a user's name, or the id.
+        call: What the record calls it.
+        accepted: The cloud took it.
+        job: Its job, where the record has it.
+        name: The server's, as the record has it, or empty.
+    """
+
+    server: ServerId
+    at: datetime
+    by: str
+    call: str
+    accepted: bool
+    job: JobId | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """The cloud's own record of who was reinstalled.
+
+    Attributes:
+        source: What it is called.
+        wipes: In no order.
+        back_to: Nothing older is on record; None: it goes back as far as was asked for.
+        late_s: What is younger may not be on record yet.
+    """
+
+    source: str
+    wipes: tuple[Wipe, ...]
+    back_to: datetime | None = None
+    late_s: float = 0.0
+
+
+@runtime_checkable
+class KeepsTrail(Protocol):
+    """A cloud that can say, by a record that is not ours, which servers were reinstalled and by whom."""
+
+    async def trail(self, servers: Sequence[ServerId], since: datetime) -> Trail:
+        """Return what is on record of these servers since then, and perhaps of others as well.
+
+        Raises:
+            Rejected: We may not read it, or it is not switched on.
+            CloudUnusable: Nobody knows where it is.
+        """
+        ...
+
+
 class Cloud(Protocol):
     """A cloud's servers."""
 

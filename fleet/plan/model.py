@@ -43,6 +43,7 @@ class Endpoints(Part):
     evs: Endpoint | None = Field(None, description="Elastic Volume Service, for the disk quota")
     as_: Endpoint | None = Field(None, alias="as", description="Auto Scaling")
     cbr: Endpoint | None = Field(None, description="Cloud Backup and Recovery")
+    cts: Endpoint | None = Field(None, description="Cloud Trace Service, for `fleet check --cloud`")
     identity: Endpoint | None = Field(None, description="OpenStack: Keystone")
     compute: Endpoint | None = Field(None, description="OpenStack: Nova")
     image: Endpoint | None = Field(None, description="OpenStack: Glance")

@@ -31,7 +31,7 @@ def as_csv(document: dict[str, Any]) -> str:
     writer.writeheader()
     for row in document["servers"]:
         cells = row | _times(row)
-        writer.writerow({name: _cell(cells[name]) for name in _COLUMNS})
+        writer.writerow({name: cell(cells[name]) for name in _COLUMNS})
     return file.getvalue()
 
 
@@ -44,7 +44,8 @@ def _times(row: dict[str, Any]) -> dict[str, Any]:
     return {"begin": spans[0]["begin"], "end": spans[-1]["end"], "seconds": round(sum(took), 1)}
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
+    """Return what is written into a cell of CSV: no formula, and times in UTC."""
     if isinstance(value, datetime):
         return stamp(value)
     if isinstance(value, str) and value.startswith(_FORMULAS):

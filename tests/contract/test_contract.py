@@ -5,12 +5,16 @@ No test knows which cloud it runs on. Where clouds may differ the test says so a
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 from contract.lab import Lab
 
+from fleet.cloud.api import KeepsTrail, Wipe
 from fleet.core.doubt import Doubt, Verdict, differences
 from fleet.core.events import Member, ReinstallRequested
 from fleet.core.model import Call, JobStatus, Server, ServerId
@@ -267,3 +271,32 @@ async def test_requests_are_counted_and_secrets_stay_inside(lab: Lab) -> None:
     assert "the-planted-secret" not in repr(order)
     error = await lab.refused(server, key_pair="no-such-key-pair", user_data=b"the-planted-secret")
     assert "the-planted-secret" not in str(error)
+
+
+async def test_the_cloud_s_own_record_has_every_wipe_with_who_and_when(lab: Lab) -> None:
+    """Also one whose answer was lost. It may come late; nothing that was not asked for is in it."""
+    server = lab.servers[1]
+    began = datetime.now(UTC) - timedelta(minutes=1)  # clocks differ
+    assert isinstance(lab.cloud, KeepsTrail)
+    await lab.off(server)
+    before = {wipe.job for wipe in (await lab.cloud.trail([server], began)).wipes}
+    lab.wire.lose = True
+    with pytest.raises(OutcomeUnknown):
+        await lab.reinstall(server)
+    lost = await lab.until(server, lambda look: look.is_idle, "at rest")
+    assert lost.status != "ERROR"
+    await lab.off(server)
+    accepted = await lab.reinstall(server)
+    await lab.over(accepted.job)
+    fresh: list[Wipe] = []
+    async with asyncio.timeout(lab.patience_s):
+        while len(fresh) < 2:
+            trail = await lab.cloud.trail([server], began)
+            fresh = [wipe for wipe in trail.wipes if wipe.server == server and wipe.job not in before]
+            await asyncio.sleep(lab.pause_s)
+    assert len(fresh) == 2
+    assert accepted.job in {wipe.job for wipe in fresh}
+    assert all(wipe.accepted and wipe.by and wipe.at >= began for wipe in fresh)
+    assert await lab.cloud.trail(lab.servers, datetime.now(UTC) + timedelta(minutes=4)) == replace(
+        trail, wipes=()
+    )

@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from fleet.clock import Clock
-from fleet.cloud.api import Accepted, ReinstallOrder
-from fleet.cloud.ecs import classify, orders, parse, surroundings
+from fleet.cloud.api import Accepted, ReinstallOrder, Trail
+from fleet.cloud.ecs import classify, orders, parse, surroundings, trail
 from fleet.cloud.ecs.auth import LoggedIn, Login, refusal_of
 from fleet.cloud.ecs.classify import Purpose
 from fleet.cloud.ecs.endpoints import Endpoints, Service
@@ -71,7 +71,7 @@ BATCH = 1000
 """Servers of one stop or start: the documented maximum."""
 
 NEEDED: tuple[Service, ...] = ("ecs", "ims")
-WANTED: tuple[Service, ...] = ("evs", "as", "cbr")
+WANTED: tuple[Service, ...] = ("evs", "as", "cbr", "cts")
 """Services that a run cannot do without, and those that it only asks more of."""
 
 TRIES = 6
@@ -342,6 +342,28 @@ class EcsCloud:
             if again or len(page) < surroundings.BACKUPS:
                 break
         return surroundings.latest(found)
+
+    async def trail(self, servers: Sequence[ServerId], since: datetime) -> Trail:
+        """Return the audit trail's reinstalls, of everybody; see `fleet.cloud.api.KeepsTrail`."""
+        del servers  # a question a name is fewer than a question a server
+        now = self._clock.now()
+        oldest = now - trail.KEPT
+        found: list[trail.Trace] = []
+        for name in trail.NAMES:
+            marker: str | None = None
+            for _ in range(MAX_PAGES):
+                path = trail.path(name, max(since, oldest), now, marker)
+                call = _Call("trail", "reading the audit trail", Purpose.LOOKUP, path, service="cts")
+                page, marker = await self._ask(call, trail.page, tries=FEW_TRIES)
+                found += page
+                if marker is None or not page:
+                    break
+        return Trail(
+            source="the audit trail (CTS)",
+            wipes=trail.wipes(found),
+            back_to=oldest if since < oldest else None,
+            late_s=trail.LATE_S,
+        )
 
     async def addresses(self) -> Mapping[str, tuple[str, str]]:
         """Return where the services are; see `fleet.cloud.api.KnowsAddresses`."""

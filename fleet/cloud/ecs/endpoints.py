@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from fleet.errors import CloudUnusable
 
-Service = Literal["ecs", "ims", "evs", "as", "cbr"]
+Service = Literal["ecs", "ims", "evs", "as", "cbr", "cts"]
 
 CATALOG_TYPES: dict[Service, tuple[str, ...]] = {
     "ecs": ("ecs",),
@@ -24,6 +24,7 @@ CATALOG_TYPES: dict[Service, tuple[str, ...]] = {
     "evs": ("evs", "volumev3", "volumev2"),
     "as": ("as",),
     "cbr": ("cbr",),
+    "cts": ("cts", "ctsv3"),
 }
 """Types in the catalog. ``compute`` is the same host as a rule, but nobody promises it."""
 

@@ -30,6 +30,7 @@ ECS_OVERRIDES: Mapping[str, tuple[str, ...]] = {
     "evs": ("evs", "block_storage", "volume", "volumev3", "volumev2"),
     "as": ("as",),
     "cbr": ("cbr",),
+    "cts": ("cts",),
 }
 KEYSTONE_OVERRIDES: Mapping[str, tuple[str, ...]] = {"compute": ("compute",), "image": ("image",)}
 """Our services, and what openstacksdk and its extensions call them in ``…_endpoint_override``."""

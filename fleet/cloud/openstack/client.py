@@ -21,11 +21,12 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from fleet.clock import Clock, cancel_all
-from fleet.cloud.api import Accepted, ReinstallOrder
+from fleet.cloud.api import Accepted, ReinstallOrder, Trail, Wipe
 from fleet.cloud.openstack import classify, orders, parse
 from fleet.cloud.openstack.classify import Purpose
 from fleet.cloud.openstack.installations import Installations, job_id, parts_of
@@ -222,6 +223,29 @@ class NovaCloud:
             marker = servers[-1].server.id
         return found
 
+    async def trail(self, servers: Sequence[ServerId], since: datetime) -> Trail:
+        """Return the rebuilds in the servers' own logs; see `fleet.cloud.api.KeepsTrail`.
+
+        A server that is gone has no log that we may read.
+        """
+
+        async def of_one(server: ServerId) -> list[Wipe]:
+            try:
+                lines = await self._log(server)
+            except NotFound:
+                return []
+            return [
+                Wipe(
+                    server=server, at=at, by=line.by, call=line.name, accepted=True,
+                    job=job_id(server, line.request),
+                )
+                for line in lines
+                if line.name == "rebuild" and (at := _moment(line.at)) is not None and at >= since
+            ]  # fmt: skip
+
+        found = await _several(list(servers), of_one)
+        return Trail(source="the servers' own logs", wipes=tuple(wipe for some in found for wipe in some))
+
     async def _log(self, server: ServerId) -> list[Action]:
         call = Call(
             "actions",
@@ -317,6 +341,15 @@ async def _several(things: Sequence[A], work: Callable[[A], Awaitable[T]]) -> li
         return list(await asyncio.gather(*tasks))
     finally:
         await cancel_all({task for task in tasks if not task.done()})
+
+
+def _moment(text: str) -> datetime | None:
+    """Read ``2026-01-13T07:03:44.123456``: Nova writes UTC and does not say so."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _segment(text: str) -> str:

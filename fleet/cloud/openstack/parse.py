@@ -67,10 +67,14 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
         failed: Some part of it has failed.
         ended: The work is over; False also where the list does not say.
         reason: Of a failure, if Nova says it to us.
+        at: When it was asked for, as Nova wrote it (UTC, without a zone letter); may be empty.
+        by: Id of the user who asked.
     """
 
     name: str
     request: str
+    at: str = ""
+    by: str = ""
     failed: bool = False
     ended: bool = False
     reason: str = ""
@@ -184,6 +188,8 @@ def _action(raw: Mapping[str, Any]) -> Action:
     return Action(
         name=_string(raw.get("action")),
         request=_string(raw.get("request_id")),
+        at=_string(raw.get("start_time")),
+        by=_string(raw.get("user_id")),
         failed=failed,
         ended=failed or over,
         reason=next((why for event in errors if (why := clean(event.get("details")))), ""),
