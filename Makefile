@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format schema soak mutants judges contract nova-up nova-down contract-nova night-nova benchmark clean
+.PHONY: demo test lint format schema reference soak mutants judges contract nova-up nova-down contract-nova night-nova benchmark clean
 
 demo: $(STAMP)  ## reinstall a simulated fleet over real HTTP
 	@$(BIN)/fleet demo
@@ -24,6 +24,9 @@ format: $(STAMP)
 
 schema: $(STAMP)  ## for editors: see the first line of the example plans
 	$(BIN)/fleet schema > plans/plan.schema.json
+
+reference: $(STAMP)  ## write docs/reference from the code
+	$(BIN)/python tests/docs_reference.py
 
 soak: $(STAMP)  ## tell many stories of crashes and faults: make soak STORIES=50000
 	$(BIN)/python -m fleet.rehearsal.soak --stories $(or $(STORIES),2000) --seed $(or $(SEED),1) --jobs 2

@@ -25,24 +25,56 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Exit(IntEnum):
-    """Exit codes, stable, made for cron."""
+    """Exit codes, stable, made for cron. Help, README and reference have their words from here.
 
-    OK = 0
-    DEFECT = 1
-    USAGE = 2
-    FAILED = 3
-    HELD = 4
-    UNFINISHED = 5
-    APPROVAL = 6
-    LOCKED = 7
-    CLOUD = 8
-    JOURNAL = 9
-    INTERRUPTED = 130
-    TERMINATED = 143
+    Attributes:
+        meaning: What it says.
+        remedy: What to do about it; empty: nothing.
+    """
+
+    meaning: str
+    remedy: str
+
+    OK = 0, "every server verified, or nothing to do", ""
+    DEFECT = 1, "a defect of ours", "`fleet status` reads the journal; report it, and resume"
+    USAGE = 2, "usage, plan or pre-flight: nothing was touched", "mend what the message names"
+    FAILED = (
+        3,
+        "finished, some servers failed, or were left alone because somebody had changed them",
+        "`fleet status` says why; mend it, then `fleet retry` and `fleet resume`",
+    )
+    HELD = (
+        4,
+        "held: more failed than the plan allows",
+        "look, mend, then `fleet release`, `fleet retry` and `fleet resume`",
+    )
+    UNFINISHED = (
+        5,
+        "unfinished: drained, or the window is closed; a later run goes on",
+        "give the same command again, or have cron do it",
+    )
+    APPROVAL = 6, "a wave waits for `fleet approve`", "look at the wave, `fleet approve`, `fleet resume`"
+    LOCKED = 7, "another run holds the lock", "wait for it, or end it: `fleet drain`"
+    CLOUD = 8, "the cloud or the credentials could not be used", "`fleet doctor` says what works"
+    JOURNAL = (
+        9,
+        "the journal could not be read or written: nothing more was changed",
+        "make room, or bring the disk back; then `fleet resume`",
+    )
+    INTERRUPTED = 130, "stopped at once by a second Ctrl-C", "`fleet resume`"
+    TERMINATED = 143, "stopped at once by a second SIGTERM", "`fleet resume`"
+
+    def __new__(cls, code: int, meaning: str, remedy: str) -> Self:
+        """Make a code that carries its words."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        member.remedy = remedy
+        return member
 
 
 class FleetError(Exception):

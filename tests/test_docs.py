@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import re
 import shlex
 import shutil
 from pathlib import Path
 
 import click
+import docs_reference
 import pytest
 import yaml
+from click.testing import CliRunner
 from docs_support import (
     DOCS,
     LANGUAGES,
@@ -31,7 +34,7 @@ from docs_support import (
 
 from fleet.cli.main import cli
 from fleet.cloud.simulator.fleetfile import parse_fleet
-from fleet.errors import PlanError
+from fleet.errors import Exit, PlanError
 from fleet.plan import load_plan
 
 PAGES = [pytest.param(page, id=name_of(page)) for page in pages()]
@@ -165,12 +168,19 @@ def test_commands_that_are_not_run_are_commands(page: Path) -> None:
 
 def parsed(text: str, place: str) -> None:
     """Have click parse each `fleet …` of a command line."""
-    for part in re.split(r"[|;&\n]|\$\(", text.replace("\\\n", " ")):
-        words = shlex.split(part.replace("…", "x"), comments=True)
-        while words and re.fullmatch(r"\w+=.*|sudo|nohup|exec", words[0]):
-            words.pop(0)
-        if len(words) > 1 and words[0].rsplit("/", 1)[-1] == "fleet":
-            parse(words[1:], place)
+    for line in text.replace("\\\n", " ").replace("$(", "; ").splitlines():
+        lexer = shlex.shlex(line.replace("…", "x"), posix=True, punctuation_chars=";&|()<>")
+        lexer.wordchars += "*!{},@%^+$"
+        words: list[str] = []
+        for token in [*lexer, ";"]:
+            if set(token) <= set(";&|()<>"):
+                while words and re.fullmatch(r"\w+=.*|sudo|nohup|exec", words[0]):
+                    words.pop(0)
+                if len(words) > 1 and words[0].rsplit("/", 1)[-1] == "fleet":
+                    parse(words[1:], place)
+                words = []
+            else:
+                words.append(token)
 
 
 def parse(words: list[str], place: str) -> None:
@@ -200,3 +210,34 @@ def test_most_blocks_are_run() -> None:
     ]
     print(f"{len(left)} of {len(shells)} blocks of commands are not run:", *left, sep="\n  ")
     assert len(left) < 0.4 * len(shells), left
+
+
+# -- what is made from the code ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(docs_reference.PAGES))
+def test_the_reference_is_what_the_code_says(name: str) -> None:
+    """Every field, option, event and code, with words: `make reference` writes them."""
+    assert (DOCS / "reference" / name).read_text() == docs_reference.page(name), "stale: make reference"
+
+
+def test_every_exit_code_is_told_alike_everywhere() -> None:
+    """The help, the README and the reference have the words of `Exit`, and no others."""
+    table = r"^\| (\d+) \| ([^|]*?) \|"
+    for page in (ROOT / "README.md", DOCS / "reference" / "exit-codes.md"):
+        told = {int(code): words for code, words in re.findall(table, page.read_text(), re.MULTILINE)}
+        assert told == {int(code): code.meaning for code in Exit}, name_of(page)
+    help_text = CliRunner().invoke(cli, ["--help"]).output
+    told = {int(code): words for code, words in re.findall(r"^ *(\d+) +(\S.*)$", help_text, re.MULTILINE)}
+    assert told == {int(code): code.meaning for code in Exit}
+
+
+def test_every_command_has_an_example_that_it_understands() -> None:
+    """What the help shows is what one may type."""
+    context = click.Context(cli, info_name="fleet")
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        _, example = docs_reference.split_help(inspect.cleandoc(command.help or ""))
+        assert f"fleet {name}" in example, f"fleet {name} --help shows no example"
+        parsed(example, f"fleet {name} --help")

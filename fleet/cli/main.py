@@ -53,19 +53,8 @@ _ELSEWHERE = {
 }
 """What fingers type that know other tools."""
 
-EXIT_CODES = """\b
-Exit codes:
-  0  every server verified, or nothing to do
-  1  a defect of ours
-  2  usage, plan or pre-flight: nothing was touched
-  3  finished, some servers failed, or were left alone because somebody had changed them
-  4  held: more failed than the plan allows
-  5  unfinished: drained; a later run goes on
-  6  a wave waits for `fleet approve`
-  7  another run holds the lock
-  8  the cloud or the credentials could not be used
-  9  the journal could not be read or written
-  130, 143  interrupted; `fleet resume` goes on"""
+EXIT_CODES = "\n".join(("\b", "Exit codes:", *(f"  {code:<3} {code.meaning}" for code in Exit)))
+"""The end of the help."""
 
 
 class LazyGroup(click.Group):
