@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format schema reference soak mutants judges contract nova-up nova-down contract-nova night-nova benchmark clean
+.PHONY: demo test lint format schema reference soak mutants judges browser contract nova-up nova-down contract-nova night-nova benchmark clean
 
 demo: $(STAMP)  ## reinstall a simulated fleet over real HTTP
 	@$(BIN)/fleet demo
@@ -38,6 +38,11 @@ judges: $(STAMP)  ## clients that we did not write against our simulator and our
 	$(PYTHON) -m venv .venv-judges
 	.venv-judges/bin/pip install --quiet --disable-pip-version-check -r tests/judges/requirements.txt
 	$(BIN)/python tests/judges/run.py .venv-judges/bin/python
+
+browser: $(STAMP)  ## the live page and the report in Chromium; root installs it where it is missing
+	tests/browser/chromium.sh
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
+	$(BIN)/python -m pytest -n 2 tests/browser $(ARGS)
 
 contract: $(STAMP)  ## the same tests over every provider, on the built-in cloud: docs/providers.md
 	$(BIN)/python -m pytest -n 2 tests/contract $(ARGS)

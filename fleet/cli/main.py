@@ -25,6 +25,7 @@ _COMMANDS = {
     "status": ("fleet.cli.status", "status", "Show where every server of a run stands."),
     "runs": ("fleet.cli.status", "runs", "List runs."),
     "report": ("fleet.cli.report", "report", "Write a page, or a table, of what happened to every server."),
+    "watch": ("fleet.cli.watch", "watch", "Show a run in the browser, live, and steer it from there."),
     "check": ("fleet.cli.check", "check", "Judge a run by its journal: was a promise broken?"),
     "metrics": ("fleet.cli.metrics", "metrics", "Print Prometheus metrics of every plan's newest run."),
     "notify": ("fleet.cli.notify", "notify", "Send a test message to everybody whom a plan notifies."),

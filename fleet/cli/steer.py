@@ -5,12 +5,14 @@ Of a run at rest they are written into its journal here; a run that is being wor
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from fleet.cli.common import name_of, print_lines, run_argument, say
 from fleet.clock import SystemClock
+from fleet.core.state import Run
 from fleet.errors import Exit, LockedError
 from fleet.inbox import ask
 from fleet.journal import Journal, Recorder, load
@@ -22,29 +24,37 @@ from fleet.whereami import whoami
 _REASON = click.option("--reason", required=True, help="Why; goes into the journal.")
 
 
-def _steer(
-    run: str | None,
-    verb: Verb,
-    reason: str,
-    *,
-    servers: tuple[str, ...] = (),
-    target: str | None = None,
-    wave: int | None = None,
-) -> int:
-    """Carry an order out in the journal, or have the process do it that works on the run."""
-    journal = find(run, state_folder())
-    order = Order(verb=verb, reason=reason, by=whoami(), servers=servers, target=target, wave=wave)
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What became of an order.
+
+    Attributes:
+        words: What was done, or why not.
+        refused: It was not done.
+        run: As it is now, if it was done here; None: by the process that works on it.
+    """
+
+    words: str
+    refused: bool = False
+    run: Run | None = None
+
+
+def give(journal: Path, order: Order) -> Given:
+    """Carry an order out in the journal, or have the process do it that works on the run.
+
+    Raises:
+        FleetError: It cannot be done, or nobody knows whether it was.
+    """
     try:
         return _at_rest(journal, order)
     except LockedError:
         words = ask(journal, order)
         if words is None:
             return _at_rest(journal, order)  # it has ended meanwhile, or does not listen: exit 7 then
-        say(words.removeprefix("error: "))
-        return Exit.USAGE if words.startswith("error: ") else Exit.OK
+        return Given(words.removeprefix("error: "), refused=words.startswith("error: "))
 
 
-def _at_rest(journal: Path, order: Order) -> int:
+def _at_rest(journal: Path, order: Order) -> Given:
     lock = lock_run(journal)
     try:
         found, tail = load(journal)
@@ -55,11 +65,29 @@ def _at_rest(journal: Path, order: Order) -> int:
             book.close()
     finally:
         lock.release()
-    say(done)
-    print_lines([headline(found)])
-    if (step := next_step(found, None, name_of(journal, found.id))) is not None:
-        print_lines([f"next: {step}"])
-    return Exit.OK
+    return Given(done, run=found)
+
+
+def _steer(
+    run: str | None,
+    verb: Verb,
+    reason: str,
+    *,
+    servers: tuple[str, ...] = (),
+    target: str | None = None,
+    wave: int | None = None,
+) -> int:
+    """Give an order, and say what became of it."""
+    journal = find(run, state_folder())
+    given = give(
+        journal, Order(verb=verb, reason=reason, by=whoami(), servers=servers, target=target, wave=wave)
+    )
+    say(given.words)
+    if given.run is not None:
+        print_lines([headline(given.run)])
+        if (step := next_step(given.run, None, name_of(journal, given.run.id))) is not None:
+            print_lines([f"next: {step}"])
+    return Exit.USAGE if given.refused else Exit.OK
 
 
 @click.command()

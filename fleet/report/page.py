@@ -194,9 +194,14 @@ class View:
         )
 
     def _bar(self, span: Span) -> Bar:
-        left, right = self.axis.at(span.begin), self.axis.at(span.end or self.until)
+        left = self.axis.at(span.begin)
+        if span.end is None:  # it reaches to --now, which moves
+            return Bar(str(span.phase), f"{left * 100:.3f}", "0", open=True)
         return Bar(
-            str(span.phase), f"{left * 100:.3f}", f"{max(right - left, 0.0) * 100:.3f}", span.end is None
+            str(span.phase),
+            f"{left * 100:.3f}",
+            f"{max(self.axis.at(span.end) - left, 0.0) * 100:.3f}",
+            open=False,
         )
 
     def _waves(self) -> list[Wave]:

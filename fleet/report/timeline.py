@@ -129,6 +129,8 @@ class Teller:
                 story.lives[-1].last_word = ""
             case ev.RunFinished():
                 story.lives[-1].last_word = "finished"
+            case ev.Approved() if not story.lives[-1].last_word and not run.in_flight:
+                story.lives[-1].last_word = "waited for approval"
             case ev.Admitted():
                 story.lives[-1].admitted += 1
             case ev.Verified():

@@ -1,0 +1,1 @@
+"""A run in the browser, live, on loopback: `fleet watch`."""
