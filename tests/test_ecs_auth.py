@@ -6,13 +6,14 @@ import asyncio
 import json
 
 import pytest
-from ecs_support import ECS, IAM, PROJECT, SERVER, TOKEN_BODY, USER, Script, answer, cloud
+from ecs_support import ECS, IAM, IMS, PROJECT, SERVER, TOKEN_BODY, USER, Script, answer, cloud
 
 from fleet.clock import LoopClock, SystemClock, run_virtual
 from fleet.cloud.ecs import provider
 from fleet.cloud.ecs.auth import TokenLogin
 from fleet.cloud.ecs.client import EcsCloud
 from fleet.cloud.ecs.credentials import Password
+from fleet.cloud.ecs.endpoints import Offer
 from fleet.cloud.ecs.login import login_from_environment
 from fleet.cloud.http import Request
 from fleet.cloud.simulator import defaults
@@ -256,6 +257,19 @@ def test_the_catalog_says_where_the_service_is(path):
         return script.sent[1].url
 
     assert run_virtual(story()) == f"https://de.example:443/v1/{PROJECT}/cloudservers/{SERVER}"
+
+
+def test_another_regions_service_is_never_taken():
+    """A plan for eu-de with a project of eu-nl: the same selector would find other servers there."""
+    offers = (Offer("ecs", "eu-nl", "https://nl.example"), Offer("image", "eu-nl", "https://ims-nl.example"))
+    there = provider.Endpoints(IAM, {}, "eu-de")
+
+    with pytest.raises(CloudUnusable, match="not in region eu-de for this project, but in eu-nl") as caught:
+        there.base("ecs", offers)
+    assert "cloud.region" in caught.value.hint
+    assert there.base("ims", offers) == IMS
+    assert provider.Endpoints(IAM, {"ecs": "https://x.example"}, "eu-de").base("ecs", offers)
+    assert provider.Endpoints(IAM, {}, "eu-nl").base("ecs", offers) == "https://nl.example"
 
 
 def test_secrets_are_in_no_exception_and_no_repr():

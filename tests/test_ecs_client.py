@@ -220,12 +220,19 @@ async def test_user_data_of_exactly_the_limit_is_sent():
     assert len(script.sent) == 1
 
 
-@pytest.mark.parametrize("bad", ["", ".", ".."])
+@pytest.mark.parametrize(
+    "bad", ["", ".", "..", "x/../y", "..%2Fy", "x?y", "x#y", "x y", "x\r\ny", "ä", "x" * 200]
+)
 async def test_an_id_that_would_lead_elsewhere_is_not_asked_for(bad):
-    script = Script(answer(200, {}))
+    """From a plan or a damaged journal. A gateway that decodes before it looks would find another server."""
+    script = Script(answer(200, {"job_id": JOB}))
 
     with pytest.raises(CloudUnusable):
         await cloud(script).server(bad)
+    with pytest.raises(CloudUnusable):
+        await reinstall(cloud(script), ReinstallOrder(bad, Call.REINSTALL_CLOUD_INIT, key_pair="k"))
+    with pytest.raises(CloudUnusable):
+        await cloud(script).job(bad)
 
     assert script.sent == []
 
@@ -248,6 +255,10 @@ UNKNOWN_OUTCOME = [
     answer(202, {}),
     answer(204),
     answer(302, b"", location="https://elsewhere/"),
+    answer(401),
+    answer(401, b"<html>who are you?</html>"),
+    answer(401, ecs_error("Ecs.7777")),
+    answer(401, ecs_error("Ecs.1000", details=[{"code": "Common.0013", "message": "token expires"}])),
     answer(307),
     answer(400, ecs_error("Ecs.0002")),
     answer(400, ecs_error("Ecs.1002")),
@@ -402,7 +413,8 @@ def test_nothing_is_sent_after_the_send_by_time():
 
 def test_the_repetition_after_a_401_keeps_the_send_by_time():
     async def story():
-        script = Script(answer(401), answer(200, {"job_id": JOB}), takes_s=5.0)
+        refusal = answer(401, {"error_code": "APIGW.0307", "error_msg": "x"})
+        script = Script(refusal, answer(200, {"job_id": JOB}), takes_s=5.0)
         with pytest.raises(NotSent):
             await reinstall(cloud(script), send_by=4.0)
         return script.sent

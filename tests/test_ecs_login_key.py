@@ -283,3 +283,19 @@ def test_a_signature_that_grew_old_on_the_way_is_made_anew_once():
         return first, second
 
     assert run_virtual(story()) == (True, False)
+
+
+def test_many_who_are_refused_with_a_key_that_was_replaced_go_on():
+    """A permanent key, rotated in the file under way. The first reads the new one; the others must not take
+    it for refused."""
+
+    async def story():
+        made = login(Script(projects("eu-de")), reread=lambda: AccessKey("NEW", "new-secret"))
+        old = [await made.headers(Request("GET", IAM)) for _ in range(3)]
+        going_on = await asyncio.gather(*(made.renew(each) for each in old))
+        fresh = await made.headers(Request("GET", IAM))
+        await asyncio.sleep(2)
+        later = await made.headers(Request("GET", IAM))
+        return going_on, "Access=NEW," in fresh["Authorization"], await made.renew(later)
+
+    assert run_virtual(story()) == ([True, True, True], True, False)

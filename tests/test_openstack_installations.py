@@ -25,7 +25,7 @@ class Log:
 
 def _raw(status: str, updated: str, task: str | None = None) -> Raw:
     server = Server(id=WEB, status=status, task=task, updated=updated)
-    return Raw(server=server, metadata={}, from_volume=False, in_doubt=False)
+    return Raw(server=server, from_volume=False, in_doubt=False)
 
 
 async def test_a_look_older_than_the_end_of_the_rebuild_is_not_idle() -> None:

@@ -186,12 +186,6 @@ class Wire(Adapter):
         return SimpleNamespace(status_code=202, headers={}, json=lambda: {"server": {}})
 
 
-MARK = "fleet_reinstall"
-"""Metadata that every rebuild of ours leaves."""
-
-METADATA = {"role": "web", "env": "prod"}
-"""Of the servers that are rebuilt: it must be named again, since Nova would drop it."""
-
 ORDERED = {
     "image": "image",
     "key_pair": "key_name",
@@ -208,8 +202,7 @@ def as_openstacksdk_sends(action: str, server_id: str, body: Any, orders: list[A
     if action == "rebuild":
         order = orders.pop(0)
         wanted = {theirs: order[ours] for ours, theirs in ORDERED.items() if order[ours]}
-        mark = {name: value for name, value in body["rebuild"]["metadata"].items() if name == MARK}
-        server.rebuild(wire, **wanted, metadata={**METADATA, **mark})
+        server.rebuild(wire, **wanted)
     else:
         {"os-stop": server.stop, "os-start": server.start}[action](wire)
     (sent,) = wire.sent

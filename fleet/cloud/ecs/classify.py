@@ -217,6 +217,15 @@ def meaning(fault: Fault, purpose: Purpose) -> Meaning | None:
     return known[0]
 
 
+def is_of_the_gate(response: Response) -> bool:
+    """Tell whether a 401 comes from the gate, which has not passed the request on.
+
+    One without a word of the cloud's may come from anywhere; one with a code of ECS's own, from behind it.
+    """
+    fault = read(response)
+    return fault.readable and not any(code.startswith("Ecs.") for code in fault.codes)
+
+
 def error(response: Response, purpose: Purpose, what: str, *, now: datetime) -> CloudError:
     """Return the exception for an answer that is no success.
 

@@ -1,8 +1,8 @@
 """`EcsCloud`: the ECS API as `fleet.cloud.api.Cloud`.
 
 One layer repeats, and it is this one: reads, stops and starts, with growing random pauses. The call that
-wipes a disk is sent once. It is sent a second time for one reason only, a 401: the gateway checks
-who we are before it passes anything on, so that first one was never looked at.
+wipes a disk is sent once. It is sent a second time for one reason only, a 401 in the gateway's words: it
+checks who we are before it passes anything on, so that first one was never looked at.
 
 Elapsed time is the event loop's throughout, so the client runs on virtual time with a transport that does.
 """
@@ -18,7 +18,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from fleet.clock import Clock
 from fleet.cloud.api import Accepted, ReinstallOrder, Trail
@@ -27,7 +26,7 @@ from fleet.cloud.ecs.auth import LoggedIn, Login, refusal_of
 from fleet.cloud.ecs.classify import Purpose
 from fleet.cloud.ecs.endpoints import Endpoints, Service
 from fleet.cloud.ecs.pacer import Pacer
-from fleet.cloud.http import Request, Response, Transport
+from fleet.cloud.http import Request, Response, Transport, id_segment, segment
 from fleet.core.model import (
     BackupPoint,
     Identity,
@@ -180,7 +179,7 @@ class EcsCloud:
             "show",
             f"reading server {server}",
             Purpose.READ,
-            f"/v1/{{project}}/cloudservers/{_segment(server)}",
+            f"/v1/{{project}}/cloudservers/{id_segment(server)}",
         )
         return await self._ask(call, lambda body: parse.server(body, server))
 
@@ -210,7 +209,7 @@ class EcsCloud:
             "reinstall",
             what,
             Purpose.WIPE,
-            f"/{version}/{{project}}/cloudservers/{_segment(order.server)}/{name}",
+            f"/{version}/{{project}}/cloudservers/{id_segment(order.server)}/{name}",
             method="POST",
             body=parse.as_json(orders.reinstall(order, user_id=owner)),
             timeout_s=timeout_s,
@@ -263,7 +262,7 @@ class EcsCloud:
             "tag",
             f"tagging server {server}",
             Purpose.TAG,
-            f"/v1/{{project}}/cloudservers/{_segment(server)}/tags/action",
+            f"/v1/{{project}}/cloudservers/{id_segment(server)}/tags/action",
             method="POST",
             body=parse.as_json({"action": action, "tags": tags}),
         )
@@ -271,19 +270,19 @@ class EcsCloud:
 
     async def job(self, job: JobId) -> Job:
         """Return a job. Raises NotFound when the cloud does not know it."""
-        call = _Call("job", f"reading job {job}", Purpose.READ, f"/v1/{{project}}/jobs/{_segment(job)}")
+        call = _Call("job", f"reading job {job}", Purpose.READ, f"/v1/{{project}}/jobs/{id_segment(job)}")
         return await self._ask(call, lambda body: parse.job(body, job))
 
     async def image(self, image: str) -> Image:
         """Return an image. Raises NotFound."""
         call = _Call(
-            "image", f"reading image {image}", Purpose.LOOKUP, f"/v2/images/{_segment(image)}", service="ims"
+            "image", f"reading image {image}", Purpose.LOOKUP, f"/v2/images/{segment(image)}", service="ims"
         )
         return await self._ask(call, lambda body: parse.image(body, image))
 
     async def key_pair(self, name: str) -> KeyPair:
         """Return one of our own key pairs. Raises NotFound for another user's as well."""
-        path = f"/v2.1/{{project}}/os-keypairs/{_segment(name)}"
+        path = f"/v2.1/{{project}}/os-keypairs/{segment(name)}"
         call = _Call("key-pair", f"reading key pair {name}", Purpose.LOOKUP, path)
         return await self._ask(call, lambda body: parse.key_pair(body, name))
 
@@ -291,7 +290,7 @@ class EcsCloud:
         """Return who is a member of an auto-scaling group; see `fleet.cloud.api.KnowsScaling`."""
         found: dict[ServerId, ScalingGroup] = {}
         for group in await self._pages_of("scaling groups", _groups_page, surroundings.groups):
-            segment = _segment(group.id)
+            segment = id_segment(group.id)
             pages = await self._pages_of(
                 f"members of scaling group {group.id}",
                 lambda start, segment=segment: surroundings.instances_path(segment, start),  # type: ignore[misc]  # a lambda that binds its loop variable
@@ -322,7 +321,7 @@ class EcsCloud:
 
     async def backup(self, server: ServerId) -> BackupPoint | None:
         """Return a server's latest usable backup; see `fleet.cloud.api.KnowsBackups`."""
-        return (await self._backups(f"&resource_id={_segment(server)}")).get(server)
+        return (await self._backups(f"&resource_id={id_segment(server)}")).get(server)
 
     async def backups(self, since: datetime) -> Mapping[ServerId, BackupPoint]:
         """Return the servers' latest usable backups; see `fleet.cloud.api.KnowsBackups`."""
@@ -408,7 +407,7 @@ class EcsCloud:
         found: list[Server] = []
         for begin in range(0, len(servers), IDS):
             part = frozenset(servers[begin : begin + IDS])
-            names = ",".join(_segment(name) for name in servers[begin : begin + IDS])
+            names = ",".join(segment(name) for name in servers[begin : begin + IDS])
             try:
                 page = await self._page(1, part, f"&server_id={names}")
             except Rejected:
@@ -556,6 +555,12 @@ class EcsCloud:
             response = await self._transport.send(request)
             if response.status != 401:
                 return response
+            if call.purpose is Purpose.WIPE and not classify.is_of_the_gate(response):
+                raise OutcomeUnknown(
+                    f"{call.what}: HTTP 401, and not from the gateway, so it may have been taken",
+                    status=401,
+                    request_id=classify.request_id(response),
+                )
             if repeated or not await self._login.renew(ours):
                 raise refusal_of(response, call.what, self._clock.now(), again=repeated)
         raise AssertionError("the second round ends by return or raise")
@@ -563,7 +568,7 @@ class EcsCloud:
     async def _request(self, call: _Call, logged_in: LoggedIn) -> tuple[Request, dict[str, str]]:
         """Return the request to send, and which of its headers make it ours."""
         base = self._endpoints.base(call.service, logged_in.catalog)
-        path = call.path.replace("{project}", _segment(logged_in.identity.project_id))
+        path = call.path.replace("{project}", segment(logged_in.identity.project_id))
         headers = {"Content-Type": "application/json"}
         bare = Request(
             method=call.method,
@@ -607,10 +612,3 @@ def _job_or_none(body: bytes) -> JobId | None:
     if (job := parse.job_id(body)) is None and parse.error_body(body):
         raise parse.BadAnswer("the answer names no job")
     return job
-
-
-def _segment(text: str) -> str:
-    """Return *text* as one segment of a path; it may come from a plan, or from a damaged journal."""
-    if text in {"", ".", ".."}:
-        raise CloudUnusable(f"{text!r} is no id", hint="check the ids in the plan")
-    return quote(text, safe="")

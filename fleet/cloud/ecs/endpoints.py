@@ -75,9 +75,18 @@ class Endpoints:
         parts = urlsplit(self.iam)
         if is_loopback(parts.hostname or ""):
             return self.iam, "loopback: every service has one address"
-        offers = [offer for offer in catalog if offer.type in CATALOG_TYPES[service]]
-        if self.region:
-            offers = [offer for offer in offers if offer.region in {self.region, "", "*"}] or offers
+        offers = [offer for offer in catalog if offer.type in CATALOG_TYPES[service] and origin(offer.url)]
+        if self.region and offers:
+            regions = sorted({offer.region for offer in offers})
+            offers = [offer for offer in offers if offer.region in {self.region, "", "*"}]
+            if not offers and service == "ecs":
+                # Never another region's: what the plan selects there would be other servers.
+                raise CloudUnusable(
+                    f"the service {service!r} is not in region {self.region} for this project, but in"
+                    f" {', '.join(regions)}",
+                    hint="check cloud.region (OS_REGION_NAME, region_name) against the project: each is in"
+                    f" one region; or write cloud.endpoints.{service}",
+                )
         for offer in offers:
             if address := origin(offer.url):
                 return address, "the catalogue"

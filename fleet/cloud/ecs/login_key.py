@@ -67,6 +67,7 @@ class KeyLogin:
         self._key = credentials.key
         self._transport = transport
         self._clock = clock
+        self._replaced: datetime | None = None
         self._logged_in: LoggedIn | None = None
         self._refusal: CloudUnusable | None = None
         self._one = asyncio.Lock()
@@ -90,14 +91,16 @@ class KeyLogin:
 
     async def renew(self, refused: Mapping[str, str]) -> bool:
         """After a 401: sign again when the signature was old, or when the key has been replaced since."""
-        if refused.get("X-Security-Token") != self._key.security_token:
-            return True  # it was replaced while this request was under way
-        if self._credentials.reread is not None:
-            fresh = await asyncio.to_thread(self._credentials.reread)
-            if fresh != self._key:
-                self._key = fresh
-                return True
-        if abs(self._age(refused)) > STALE_S:
+        async with self._one:  # many may be refused at the same time, and one of them finds the new key
+            signed_at = self._signed_at(refused)
+            if self._replaced is not None and signed_at is not None and signed_at <= self._replaced:
+                return True  # it was replaced while this request was under way
+            if self._credentials.reread is not None:
+                fresh = await asyncio.to_thread(self._credentials.reread)
+                if fresh != self._key:
+                    self._key, self._replaced = fresh, self._clock.now()
+                    return True
+        if signed_at is not None and abs((self._clock.now() - signed_at).total_seconds()) > STALE_S:
             return True
         self._refusal = CloudUnusable(
             f"the access key {self._key.access} of {self._credentials.source} was refused",
@@ -109,13 +112,13 @@ class KeyLogin:
         """Return how many look-ups were made."""
         return self._lookups
 
-    def _age(self, refused: Mapping[str, str]) -> float:
-        """Return how long ago a request was signed, seconds; 0 when it does not say."""
+    @staticmethod
+    def _signed_at(refused: Mapping[str, str]) -> datetime | None:
+        """Return when a request was signed, to the second; None when it does not say."""
         try:
-            made = datetime.strptime(refused.get("X-Sdk-Date", ""), STAMP).replace(tzinfo=UTC)
+            return datetime.strptime(refused.get("X-Sdk-Date", ""), STAMP).replace(tzinfo=UTC)
         except ValueError:
-            return 0.0
-        return (self._clock.now() - made).total_seconds()
+            return None
 
     def _signed(
         self, request: Request, *, project_id: str | None = None, domain_id: str | None = None

@@ -62,6 +62,12 @@ def message_of(response: Response) -> str:
     return ""
 
 
+def is_of_the_gate(response: Response) -> bool:
+    """Tell whether a 401 comes from Keystone's gate in front of Nova, which has not passed the request on."""
+    asked = response.headers.get("www-authenticate", "").lower()
+    return bool(message_of(response)) or asked.startswith("keystone")
+
+
 def request_id(response: Response) -> str | None:
     """Return the id of the request; Nova's own one is also the id of the action that it begins."""
     for name in ("x-compute-request-id", "x-openstack-request-id"):

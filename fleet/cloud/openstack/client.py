@@ -18,22 +18,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import quote
 
-from fleet.clock import Clock, cancel_all
+from fleet.clock import cancel_all
 from fleet.cloud.api import Accepted, ReinstallOrder, Trail, Wipe
+from fleet.cloud.http import id_segment, segment
 from fleet.cloud.openstack import classify, orders, parse
 from fleet.cloud.openstack.classify import Purpose
 from fleet.cloud.openstack.installations import Installations, job_id, parts_of
 from fleet.cloud.openstack.parse import Action, Raw
 from fleet.cloud.openstack.session import REIMAGES_VOLUMES, Call, Session
 from fleet.core.model import Identity, Image, Job, JobId, JobStatus, KeyPair, Server, ServerId
-from fleet.errors import CloudUnusable, NotFound, OutcomeUnknown, Rejected, Unavailable
+from fleet.errors import Busy, CloudUnusable, NotFound, OutcomeUnknown, Rejected, Unavailable
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -51,7 +50,7 @@ AT_ONCE = 8
 """Calls about single servers that may be under way together."""
 
 FRESH_S = 5.0
-"""How old a look may be whose image and metadata a rebuild repeats. The last look is made right before."""
+"""How old a look may be that a rebuild relies on. The last look is made right before."""
 
 
 class NovaCloud:
@@ -59,17 +58,11 @@ class NovaCloud:
 
     Args:
         session: Makes calls.
-        clock: For the mark's date.
-        rng: For the mark.
         page_size: Servers asked for per page.
     """
 
-    def __init__(
-        self, session: Session, *, clock: Clock, rng: random.Random, page_size: int = PAGE_SIZE
-    ) -> None:
+    def __init__(self, session: Session, *, page_size: int = PAGE_SIZE) -> None:
         self._session = session
-        self._clock = clock
-        self._rng = rng
         self._page_size = page_size
         self._pages = 1
         self._installations = Installations(self._log, self._line)
@@ -119,13 +112,11 @@ class NovaCloud:
         When this is cancelled the outcome is unknown.
         """
         what = f"rebuild of server {order.server}"
-        image, metadata = await self._before(order, what)
-        mark = f"{self._clock.now():%Y-%m-%dT%H:%M:%SZ} {self._rng.getrandbits(32):08x}"
-        body = orders.rebuild(order, image=image, metadata=metadata, mark=mark)
+        body = orders.rebuild(order, image=await self._image_before(order, what))
         call = Call(
             "reinstall",
             what,
-            f"/servers/{_segment(order.server)}/action",
+            f"/servers/{id_segment(order.server)}/action",
             Purpose.WIPE,
             method="POST",
             body=parse.as_json(body),
@@ -159,13 +150,13 @@ class NovaCloud:
 
     async def image(self, image: str) -> Image:
         """Return an image. Raises NotFound."""
-        path = f"/images/{_segment(image)}"
+        path = f"/images/{segment(image)}"
         call = Call("image", f"reading image {image}", path, Purpose.LOOKUP, service="image")
         return await self._session.ask(call, lambda body: parse.image(body, image))
 
     async def key_pair(self, name: str) -> KeyPair:
         """Return one of our own key pairs. Raises NotFound for another user's as well."""
-        call = Call("key-pair", f"reading key pair {name}", f"/os-keypairs/{_segment(name)}")
+        call = Call("key-pair", f"reading key pair {name}", f"/os-keypairs/{segment(name)}")
         return await self._session.ask(call, lambda body: parse.key_pair(body, name))
 
     def calls(self) -> Mapping[str, int]:
@@ -179,7 +170,7 @@ class NovaCloud:
     # -- reading --------------------------------------------------------------------------------------
 
     async def _raw(self, server: ServerId) -> Raw:
-        call = Call("show", f"reading server {server}", f"/servers/{_segment(server)}")
+        call = Call("show", f"reading server {server}", f"/servers/{id_segment(server)}")
         raw = await self._session.ask(call, lambda body: parse.server(body, server))
         if raw.in_doubt:
             raise Unavailable(f"reading server {server}: Nova does not reach its cell just now")
@@ -200,7 +191,7 @@ class NovaCloud:
         found: dict[ServerId, Raw] = {}
         marker = ""
         for number in range(1, MAX_PAGES + 1):
-            behind = f"&marker={_segment(marker)}" if marker else ""
+            behind = f"&marker={segment(marker)}" if marker else ""
             call = Call(
                 "list",
                 f"listing servers, page {number}",
@@ -250,7 +241,7 @@ class NovaCloud:
         call = Call(
             "actions",
             f"reading the log of server {server}",
-            f"/servers/{_segment(server)}/os-instance-actions",
+            f"/servers/{id_segment(server)}/os-instance-actions",
         )
         return await self._session.ask(call, parse.actions)
 
@@ -258,7 +249,7 @@ class NovaCloud:
         call = Call(
             "job",
             f"reading action {request} of server {server}",
-            f"/servers/{_segment(server)}/os-instance-actions/{_segment(request)}",
+            f"/servers/{id_segment(server)}/os-instance-actions/{id_segment(request)}",
         )
         return await self._session.ask(call, lambda body: parse.action(body, request))
 
@@ -281,16 +272,20 @@ class NovaCloud:
 
     # -- changing -------------------------------------------------------------------------------------
 
-    async def _before(self, order: ReinstallOrder, what: str) -> tuple[str, Mapping[str, str]]:
-        """Return image and metadata for a rebuild, by the look that was made right before.
+    async def _image_before(self, order: ReinstallOrder, what: str) -> str:
+        """Return the image for a rebuild, by the look that was made right before.
 
         Raises:
             Rejected: Nova would not install anything.
+            Busy: It has been started since, which would not keep Nova from it. Nothing was sent.
         """
         read_at, raw = self._latest.pop(order.server, (float("-inf"), None))
         if raw is None or asyncio.get_running_loop().time() - read_at > FRESH_S:
             raw = await self._raw(order.server)
-        image = order.image or raw.server.image
+        seen = raw.server
+        if not (seen.is_off or (seen.is_idle and seen.status == "ERROR")):
+            raise Busy(f"{what}: not sent: it is {seen.state()} by now")
+        image = order.image or seen.image
         if raw.from_volume and await self._session.microversion() < REIMAGES_VOLUMES:
             raise Rejected(
                 f"{what}: it boots from a volume, which this Nova would leave as it is",
@@ -301,7 +296,7 @@ class NovaCloud:
                 f"{what}: it boots from a volume, so Nova knows no image of it",
                 hint="name one with `reinstall: {image: …}`",
             )
-        return image, raw.metadata
+        return image
 
     async def _switch(self, kind: str, servers: Sequence[ServerId], body: dict[str, Any]) -> None:
         """Stop or start servers, one call each.
@@ -312,7 +307,7 @@ class NovaCloud:
         """
 
         async def one(server: ServerId) -> Exception | None:
-            path = f"/servers/{_segment(server)}/action"
+            path = f"/servers/{id_segment(server)}/action"
             what = f"{kind} of server {server}"
             call = Call(kind, what, path, Purpose.SWITCH, method="POST", body=parse.as_json(body))
             try:
@@ -350,10 +345,3 @@ def _moment(text: str) -> datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _segment(text: str) -> str:
-    """Return *text* as one segment of a path; it may come from a plan, or from a damaged journal."""
-    if text in {"", ".", ".."}:
-        raise CloudUnusable(f"{text!r} is no id", hint="check the ids in the plan")
-    return quote(text, safe="")

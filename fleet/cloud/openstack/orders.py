@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
 from typing import Any
 
 from fleet.cloud.api import MAX_USER_DATA, ReinstallOrder
-from fleet.cloud.openstack.parse import MARK
 from fleet.errors import Rejected
 
 STOP: dict[str, Any] = {"os-stop": None}
 START: dict[str, Any] = {"os-start": None}
 
-MOST_METADATA = 120
-"""Nova's usual limit of entries is 128 (quota ``metadata_items``): near it we leave no mark."""
 
-
-def rebuild(order: ReinstallOrder, *, image: str, metadata: Mapping[str, str], mark: str) -> dict[str, Any]:
+def rebuild(order: ReinstallOrder, *, image: str) -> dict[str, Any]:
     """Return the body of the call that wipes.
+
+    Metadata is left out: a rebuild that names any replaces all of it, and would undo what somebody has
+    written since we looked.
 
     Args:
         order: What to do.
         image: What is installed; Nova wants it named, also when it is the same again.
-        metadata: The server's present one: a rebuild that names any replaces all of it.
-        mark: Our own entry's value.
 
     Raises:
         Rejected: The order cannot be sent as it is. Nothing was sent.
@@ -45,6 +41,4 @@ def rebuild(order: ReinstallOrder, *, image: str, metadata: Mapping[str, str], m
         body["user_data"] = b64encode(order.user_data).decode()
     if order.preserve_ephemeral:
         body["preserve_ephemeral"] = True
-    if len(metadata) < MOST_METADATA:
-        body["metadata"] = {**metadata, MARK: mark}
     return {"rebuild": body}

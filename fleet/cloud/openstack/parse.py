@@ -17,8 +17,8 @@ import msgspec
 from fleet.cloud.ecs.parse import BadAnswer, clean, decode
 from fleet.core.model import Disk, Image, KeyPair, Server, ServerId
 
-MARK = "fleet_reinstall"
-"""Metadata key of the mark that every rebuild of ours leaves: whose it was, for people and referees."""
+OLD_MARK = "fleet_reinstall"
+"""Metadata that rebuilds of ours left, before they left all metadata alone."""
 
 REQUEST_ID = re.compile(r"req-[0-9a-fA-F-]{8,64}")
 """Nova's ids of requests. They travel in URLs and journals, so nothing exotic is let in."""
@@ -42,13 +42,11 @@ class Raw(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         server: All but `Server.system_disk`; its disks are the attached volumes.
-        metadata: As it is; a rebuild that names any replaces all of it.
         from_volume: It boots from a volume, so Nova names no image.
         in_doubt: Nova cannot reach the cell that knows the server, and gives a stump (microversion 2.69).
     """
 
     server: Server
-    metadata: dict[str, str]
     from_volume: bool
     in_doubt: bool
 
@@ -136,15 +134,15 @@ def _look(raw: Mapping[str, Any]) -> Raw:
         fault=clean(_mapping(raw.get("fault")).get("message")),
     )
     stump = status == "UNKNOWN" and "OS-EXT-STS:task_state" not in raw
-    return Raw(server=found, metadata=metadata, from_volume=image == "", in_doubt=stump)
+    return Raw(server=found, from_volume=image == "", in_doubt=stump)
 
 
 def _tags(tags: object, metadata: Mapping[str, str]) -> dict[str, str]:
     """Return metadata and tags as one: Nova's tags are bare words, what others call tags is its metadata.
 
-    A tag ``key=value`` counts as such. Our own mark is no tag: it would look like a change of ours.
+    A tag ``key=value`` counts as such. The mark of earlier rebuilds is none: it would look like a change.
     """
-    found = {key: value for key, value in metadata.items() if key != MARK}
+    found = {key: value for key, value in metadata.items() if key != OLD_MARK}
     for tag in tags if isinstance(tags, list) else []:
         if isinstance(tag, str) and tag:
             key, _, value = tag.partition("=")

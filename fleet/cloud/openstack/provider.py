@@ -51,4 +51,4 @@ def assemble(
         clock=clock,
         rng=rng,
     )
-    return NovaCloud(session, clock=clock, rng=rng)
+    return NovaCloud(session)

@@ -218,6 +218,12 @@ class Session:
             response = await self._transport.send(request)
             if response.status != 401:
                 return response
+            if call.purpose is Purpose.WIPE and not classify.is_of_the_gate(response):
+                raise OutcomeUnknown(
+                    f"{call.what}: HTTP 401, and not from Keystone, so it may have been taken",
+                    status=401,
+                    request_id=classify.request_id(response),
+                )
             if repeated or not await self._login.renew(ours):
                 raise CloudUnusable(
                     f"{call.what}: HTTP 401, also with a new login: "
