@@ -223,6 +223,9 @@ class Courier:
             await asyncio.wait({self._task})
             for message in self._pending():
                 self._give_up(message)
+        elif (error := self._task.exception()) is not None:  # a run must not end badly for it
+            lost = Message(frozenset(), "everything", "", {}, {})
+            self._log(self.to, lost, f"a defect of fleet ({type(error).__name__}: {error})")
 
     def _pending(self) -> list[Message]:
         return [
@@ -244,7 +247,7 @@ class Courier:
         """Deliver the first thing that is due, or give it up for now."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._pauses.in_all_s
-        attempt = 0
+        attempt, hurried = 0, False
         while pending := self._pending():  # anew each time: meanwhile more may have failed, or a hold be over
             message = pending[0]
             answer = await send(self._notify, message, self._folder)
@@ -254,19 +257,18 @@ class Courier:
                 self._log(self.to, message, None)
                 return
             self._why = answer.why
-            ending = self._ends.is_set()
             pause = max(self._pauses.after(attempt, self._rng), min(answer.after_s, self._pauses.asked_s))
             attempt += 1
             if not answer.again or loop.time() + pause > until:
                 self._give_up(message)
                 return
-            if ending:
+            if hurried:
                 await asyncio.sleep(pause)
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._ends.wait()
-                attempt = 0  # the run has ended: not much time is left
+                hurried, attempt = True, 0  # the run has ended: once more at once, then from the beginning
 
     def _give_up(self, message: Message) -> None:
         self._given_up |= message.keys

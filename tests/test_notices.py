@@ -230,6 +230,24 @@ def test_everything_that_a_program_needs() -> None:
     assert "4 servers = 1 failed + 3 never touched" in text
 
 
+def test_what_to_do_while_a_process_is_at_work() -> None:
+    """It goes on by itself: nobody is told to resume it; who is asked for something is told how."""
+    run = a_run(approve_after=(1,))
+    settle(run, "verified", "web-1")
+    settle(run, "lost", "web-2")
+    take(run, ev.RunHeld(reason="x"), at=LATER)
+    told = {
+        notice.event: as_data(notice, run, run.settings, at=LATER, name="r", working=True)["next"]
+        for notice in due(run, run.settings, at(working=True))
+    }
+    assert told == {
+        "started": None,
+        "failed": None,
+        "held": "fleet release r --reason …",
+        "needs-approval": "fleet approve r --reason …",
+    }
+
+
 def test_a_message_stays_small() -> None:
     """Teams takes 28 KB, Slack 40,000 characters: 3,000 failures are counted, not listed."""
     run = open_run((target(), 3000))

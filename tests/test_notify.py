@@ -177,6 +177,20 @@ async def test_what_is_not_so_any_more_is_not_told(tmp_path: Path, monkeypatch: 
         assert story.told.keys(story.courier.to) == keys
 
 
+async def test_a_defect_of_ours_is_said_and_raised_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiver() as found:
+        story = Story(tmp_path, webhook(monkeypatch, found))
+
+        def broken(_: object) -> list[Message]:
+            raise KeyError("x")
+
+        story.courier._due = broken
+        await story.courier.close()
+        assert story.log == [("", "a defect of fleet (KeyError: 'x')")]
+
+
 async def test_only_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with receiver() as found:
         story = Story(

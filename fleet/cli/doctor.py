@@ -17,9 +17,10 @@ from fleet.clock import SystemClock
 from fleet.core.settings import CloudSettings, Settings
 from fleet.core.windows import Schedule, Span, spell
 from fleet.doctor import Doctor, Step, Verdict
-from fleet.errors import Exit, PlanError
+from fleet.errors import Exit, FleetError, PlanError
 from fleet.plan import LoadedPlan, load_plan
 from fleet.runs import state_folder
+from fleet.secrets import resolve
 
 OPENINGS = 5
 MARKS = {Verdict.WELL: "✓", Verdict.ODD: "!", Verdict.WRONG: "✗", Verdict.UNTRIED: "-"}
@@ -68,6 +69,7 @@ async def _doctor(path: Path | None, given: CloudSettings, output: str) -> int:
                 found.wrong("plan", f"{problem}".partition("\n")[0], problem.hint, Exit.USAGE)
         else:
             openings = await _windows(found, loaded)
+            await asyncio.to_thread(_notify, found, loaded.settings)
     if path is None or loaded is not None:
         settings = loaded.settings if loaded else None
         await found.examine(settings.cloud if settings else given, settings, state_folder())
@@ -107,6 +109,19 @@ async def _windows(found: Doctor, loaded: LoadedPlan) -> list[Span]:
     else:
         found.well("windows", f"closed now: {state.closed}")
     return list(islice(schedule.openings(moment), OPENINGS))
+
+
+def _notify(found: Doctor, settings: Settings) -> None:
+    """Note whether the webhooks' URLs can be had here and now; nothing is sent."""
+    for notify in settings.notify:
+        if notify.webhook is None:
+            continue
+        try:
+            resolve(notify.webhook, folder=settings.folder)
+        except FleetError as error:
+            found.odd("notify", f"{notify} would not be told: {error.message}", error.hint)
+        else:
+            found.well("notify", f"{notify}: the URL is there; `fleet notify PLAN` sends a test")
 
 
 def _openings(openings: list[Span]) -> dict[str, object]:

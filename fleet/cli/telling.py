@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +16,12 @@ from fleet.cloud.api import Cloud
 from fleet.core import events as ev
 from fleet.core.drift import drift
 from fleet.core.events import Event
+from fleet.core.rollout import approval_awaited
 from fleet.core.settings import Settings
 from fleet.core.state import Phase, Run
 from fleet.errors import Exit, FleetError
 from fleet.journal import load
-from fleet.notify import Courier, Message
+from fleet.notify import PAUSES, Courier, Message
 from fleet.report.metrics import Seen, file_for, metrics_of, write_metrics
 from fleet.report.notice_forms import FORMS, Form, as_data
 from fleet.report.notices import Moment, Notice, due
@@ -32,17 +34,20 @@ WRITE_S = 15.0
 LOOK_S = 60.0
 """How often it is looked whether a night is over without anything having moved."""
 
+PATIENCE_S = 2.0
+"""So long nobody wonders why a command has not ended."""
+
 HERE = "standard error"
 """As a destination."""
 
 FEW = 200
 """Servers of a run, where to list them costs a call for each."""
 
-_TELLING = (
-    ev.RunResumed, ev.RunHeld, ev.GroupHeld, ev.Failed, ev.WentBad, ev.Verified, ev.Skipped, ev.WaveBaked,
-    ev.RunFinished,
-)  # fmt: skip
-"""Events after which there may be something to tell."""
+_TELLING = (ev.RunResumed, ev.RunHeld, ev.GroupHeld, ev.Failed, ev.WentBad, ev.RunFinished)
+"""Events after which there is something to tell."""
+
+_SETTLING = (ev.Verified, ev.Skipped, ev.WaveBaked)
+"""Events after which a wave may wait for a person."""
 
 
 class Telling:
@@ -112,7 +117,10 @@ class Telling:
     def hear(self, event: Event, at: datetime) -> None:
         """Listen to the run's facts."""
         del at
-        if isinstance(event, _TELLING):
+        run = self._run
+        if isinstance(event, _TELLING) or (
+            isinstance(event, _SETTLING) and run is not None and approval_awaited(run) is not None
+        ):
             self._look()
 
     async def _look_for_drift(self, run: Run, cloud: Cloud) -> None:
@@ -182,7 +190,8 @@ class Telling:
     def _message(self, notice: Notice, form: Form) -> Message:
         run = self._run
         name = name_of(self._journal, run.id) if run and self._journal else ""
-        data = as_data(notice, run, self._settings, at=now(), name=name)
+        goes_on = self._working and self._code is None
+        data = as_data(notice, run, self._settings, at=now(), name=name, working=goes_on)
         return Message(notice.keys, notice.event, notice.title, data, form(data))
 
     def _log_of(self, to: str, message: Message, why: str | None) -> None:
@@ -238,7 +247,10 @@ class Telling:
         self._say_silence()
         if self._settings.notify:
             self._start()
-            await asyncio.gather(*(courier.close() for courier in self._couriers))
+            closing = asyncio.gather(*(courier.close() for courier in self._couriers))
+            if not (await asyncio.wait({closing}, timeout=PATIENCE_S))[0] and sys.stderr.isatty():
+                say(f"not everybody who is notified can be reached; trying for {PAUSES.linger_s:.0f} s")
+            await closing
             # What is not so any more is not told any more: it is no failure to have kept it back.
             still = {key for notice in self._due(set()) for key in notice.keys}
             self._told.forget({str(notify) for notify in self._settings.notify}, still)

@@ -16,7 +16,7 @@ from fleet.report.status import figures, next_step
 
 
 def as_data(
-    notice: Notice, run: Run | None, settings: Settings, *, at: datetime, name: str
+    notice: Notice, run: Run | None, settings: Settings, *, at: datetime, name: str, working: bool = False
 ) -> dict[str, Any]:
     """Return a notice for programs: what ``format: json`` and commands get.
 
@@ -26,6 +26,7 @@ def as_data(
         settings: Of which plan.
         at: When it is told.
         name: What the command line finds the run by.
+        working: A process works on it, and goes on.
     """
     return {
         "version": 1,
@@ -45,8 +46,18 @@ def as_data(
              "hint": each.hint or None}
             for each in notice.servers
         ],
-        "next": next_step(run, None, name) if run and notice.event != "started" else None,
+        "next": _next(notice, run, name, working=working) if run else None,
     }  # fmt: skip
+
+
+def _next(notice: Notice, run: Run, name: str, *, working: bool) -> str | None:
+    """Return the command that goes on; of a run that is being worked on, what it waits for."""
+    if not working:
+        return next_step(run, None, name)
+    return {
+        "held": f"fleet release {name} --reason …",
+        "needs-approval": f"fleet approve {name} --reason …",
+    }.get(notice.event)
 
 
 def _text(data: dict[str, Any]) -> list[str]:

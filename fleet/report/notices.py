@@ -104,7 +104,7 @@ def _of_run(run: Run, moment: Moment, told: AbstractSet[str]) -> Iterator[Notice
         )
     failed = [
         server
-        for server in run.servers.values()
+        for server in (run.servers.values() if run.counts()[Phase.FAILED] else ())
         if server.phase is Phase.FAILED and not _key(run, "failed", server.id, server.since) <= told
     ]
     if failed:
