@@ -367,12 +367,12 @@ def fold(path: Path, run: Run, entries: Iterable[Entry], tell: Callable[[Entry],
             tell(entry)
 
 
-def load(path: Path) -> tuple[Run, Tail]:
-    """Read and replay a journal, entry by entry. Raises as `read` and `replay`."""
+def load(path: Path, *, watch: Callable[[Run], Callable[[Entry], None]] | None = None) -> tuple[Run, Tail]:
+    """Read and replay a journal, entry by entry; for *watch* see `replay`. Raises as `read` and `replay`."""
     try:
         with path.open("rb") as file:
             reading = Reading(file, path)
-            return replay(path, reading), reading.tail
+            return replay(path, reading, watch=watch), reading.tail
     except OSError as error:
         raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from error
 

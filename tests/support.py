@@ -9,6 +9,10 @@ from fleet.core.model import Call, JobId, ServerId
 from fleet.core.rollout import cut_waves
 from fleet.core.settings import CloudSettings, Rollout, Select, Settings, Target
 from fleet.core.state import Run
+from fleet.report.ahead import Horizon
+from fleet.report.glance import Eye, Glance
+from fleet.report.meter import Rate
+from fleet.report.pulse import Pulse
 
 AT = datetime(2026, 12, 5, 20, tzinfo=UTC)
 
@@ -91,3 +95,11 @@ def event_for(kind: type, server: ServerId) -> ev.ServerEvent:
         ev.Retried: {"reason": "again"},
     }
     return kind(server=server, **needs.get(kind, {}))
+
+
+def glance_at(
+    run: Run, now: datetime = AT, *, worked_on: str | None = "this process", rate: Rate | None = None
+) -> Glance:
+    """Look at a run as a display does."""
+    pulse = Pulse(run)
+    return Eye(pulse, Horizon(pulse), run.id).look(now, worked_on=worked_on, rate=rate)

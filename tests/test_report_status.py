@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from support import AT, event_for, make_run
+from support import AT, event_for, glance_at, make_run
 
 from fleet.cli.common import print_lines
 from fleet.core import events as ev
 from fleet.core.model import ServerId
 from fleet.core.state import TRANSITIONS, Phase, Run, apply
-from fleet.report.progress import Progress
+from fleet.report.progress import Progress, hint_for
 from fleet.report.status import as_data, as_text, duration, figures, headline, next_step, state_word, summary
 
 NOW = AT + timedelta(minutes=10)
@@ -234,22 +234,27 @@ def test_a_name_cannot_speak_to_the_terminal(capsys: pytest.CaptureFixture[str])
 def test_nor_to_the_live_display() -> None:
     """Nor is a name in brackets taken for markup, which would end the run with an error."""
     console = Console(file=io.StringIO(), width=120, height=30, color_system=None)
-    console.print(Progress(named(EVIL), lambda: NOW))
+    console.print(Progress(glance_at(named(EVIL), NOW)))
     shown = console.file.getvalue()
     assert shown.count("[/red][bold]") == 2
     assert not set(shown) & {"\x1b", "\x07", "\r"}
 
 
+def drawn(run: Run) -> Progress:
+    see = glance_at(run, NOW)
+    return Progress(see, hint_for(see, mine=True))
+
+
 def test_the_live_display_shows_every_state_of_a_run() -> None:
     console = Console(file=io.StringIO(), width=120, height=30, color_system=None)
     run = a_bit_of_everything()
-    console.print(Progress(run, lambda: NOW))
+    console.print(drawn(run))
     shown = console.file.getvalue()
     assert "requested (in doubt)" in shown
-    assert "failed: web-6: quota is spent" in shown
-    assert "wave 1/1" in shown
+    assert "failed: 1 while stopping: quota is spent [Ecs.0020]: web-6" in shown
+    assert "wave 1 of 1: 4 of 12 settled" in shown
     apply(run, ev.RunDrained(reason="SIGINT"), AT)
-    console.print(Progress(run, lambda: NOW))
+    console.print(drawn(run))
     assert "draining; Ctrl-C again: stop at once" in console.file.getvalue()
 
 

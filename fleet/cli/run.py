@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +17,6 @@ from fleet import logs, runs
 from fleet.claims import check_unclaimed
 from fleet.cli.common import (
     F,
-    is_terminal,
     name_of,
     now,
     plan_argument,
@@ -29,6 +26,7 @@ from fleet.cli.common import (
     say,
     selection_options,
 )
+from fleet.cli.display import configure_logs, displayed, heartbeat_option
 from fleet.cli.plans import load_for_action
 from fleet.cli.surveys import look, read_manifest
 from fleet.cli.telling import Telling
@@ -50,7 +48,9 @@ from fleet.orders import Orders
 from fleet.outlook import Outlook
 from fleet.plan import LoadedPlan
 from fleet.report import preview as preview_report
+from fleet.report.beside import HEARTBEAT_S
 from fleet.report.digest import Digest, digest_of, keep_of
+from fleet.report.pulse import Pulse, Took, watching
 from fleet.report.status import as_data, headline, summary
 from fleet.survey import Survey, opening, resolve_passwords
 
@@ -74,6 +74,7 @@ class Options:
     skip_unfit: bool = False
     limit: tuple[str, ...] = ()
     log_format: str = "auto"
+    heartbeat: float = HEARTBEAT_S / 60
     quiet: bool = False
     output: str = "text"
     manifest: Path | None = None
@@ -95,6 +96,7 @@ class Earlier:
 def _log_options(function: F) -> F:
     """Add the options that `run` and `resume` share."""
     for option in (
+        heartbeat_option,
         click.option(
             "--override-freeze",
             metavar="REASON",
@@ -512,7 +514,8 @@ async def _go_on(
     cloud = given
     try:
         # Read once more: until the lock was ours, `fleet skip` and its like could still write.
-        found, tail = load(journal)
+        pulses: list[Pulse] = []
+        found, tail = load(journal, watch=watching(pulses))
         earlier = Earlier(journal, found, tail)
         telling.about(found, journal)
         changes = check_edit(found, edited)
@@ -544,7 +547,7 @@ async def _go_on(
             orders=orders,
             edited=edited,
         )
-        return await _live(life, journal, clock, options, telling)
+        return await _live(life, journal, clock, options, telling, pulses[0].took)
     finally:
         if cloud is not None and given is None:
             await cloud.close()
@@ -570,31 +573,30 @@ def _tell_resume(earlier: Earlier, changes: tuple[str, ...], options: Options) -
 # -- a life ---------------------------------------------------------------------------------------------
 
 
-async def _live(life: Life, journal: Path, clock: SystemClock, options: Options, telling: Telling) -> int:
+async def _live(
+    life: Life,
+    journal: Path,
+    clock: SystemClock,
+    options: Options,
+    telling: Telling,
+    took: Took | None = None,
+) -> int:
     """Live with logs and a display; whatever happens, the last words say where everybody stands."""
-    style = options.log_format
-    if style == "auto":
-        style = "live" if is_terminal() and not options.quiet else "json"
-    with_display = style == "live"
-    logs.configure(
-        as_json=style == "json", level=logging.WARNING if options.quiet or with_display else logging.INFO
-    )
-    display: AbstractContextManager[None] = nullcontext()
-    if with_display:
-        from fleet.report.progress import shown  # noqa: PLC0415 - rich only where somebody looks
-
-        display = shown(life.run, clock.now)
+    live_display = configure_logs(options.log_format, quiet=options.quiet)
+    pulse = Pulse(life.run, took)
     code: int = Exit.DEFECT
     try:
-        with display:
-            async with telling.while_working(life.run, journal, life.cloud):
-                code = await live(
-                    life,
-                    clock=clock,
-                    listeners=(logs.event_logger(life.run), telling.hear),
-                    patient=options.wait,
-                    override_freeze=options.override_freeze,
-                )
+        async with (
+            displayed(pulse, journal, life.cloud, clock, live=live_display, heartbeat_min=options.heartbeat),
+            telling.while_working(life.run, journal, life.cloud),
+        ):
+            code = await live(
+                life,
+                clock=clock,
+                listeners=(pulse.listen, logs.event_logger(life.run), telling.hear),
+                patient=options.wait,
+                override_freeze=options.override_freeze,
+            )
     finally:
         life.close()
         if life.recorder.journal.broken is None:

@@ -33,18 +33,41 @@ from fleet.told import Told, told_path
     type=click.Choice(GROUPS),
     help="With -o names: only these. Can be given several times.",
 )
-def status(run: str | None, *, everything: bool, output: str, only: tuple[str, ...]) -> int:
+@click.option(
+    "-w",
+    "--watch",
+    is_flag=True,
+    help="Show it live until it is over; Ctrl-C stops watching. Without a terminal: a text now and then.",
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(1),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Of --watch without a terminal: how often, if anything has happened.",
+)
+def status(
+    run: str | None, *, everything: bool, output: str, only: tuple[str, ...], watch: bool, every: float
+) -> int:
     """Show where every server of a run stands: RUN is an id, a unique prefix, a path, or the newest.
 
     \b
     Example:
       fleet status
+      fleet status --watch
       fleet status web-tier -o json | jq '.servers[] | select(.phase == "failed")'
       fleet status web-tier -o inventory > inventory.json
       ansible-playbook -i inventory.json -l verified site.yaml
     """  # noqa: D301 - click's mark for "do not rewrap"
     if only and output != "names":
         raise click.UsageError("--only goes with -o names")
+    if watch:
+        if output != "text":
+            raise click.UsageError("--watch shows text; `-o json` is for one look")
+        from fleet.cli.watching import watch as follow  # noqa: PLC0415 - rich only where somebody looks
+
+        return follow(run, every_s=every)
     journal = find(run, state_folder())
     worked_on = is_locked(journal)
     found, _ = load(journal)

@@ -195,6 +195,15 @@ class KeepsTrail(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsPace(Protocol):
+    """A client that finds out how fast it may ask."""
+
+    def slowed(self) -> Mapping[str, float]:
+        """Return calls a second by kind of call, of the kinds that throttling has slowed down."""
+        ...
+
+
 class Cloud(Protocol):
     """A cloud's servers."""
 

@@ -75,9 +75,25 @@ def stretches(
 
 
 def _rounds(target: Target, wave: Sequence[Member], size: int, verified: int, most: int | None) -> int:
+    names = tuple(target.rollout.spread)
+    waiting = Counter(tuple(attribute_of(member, name) for name in names) for member in wave)
+    return rounds_of(target, waiting, size, verified, most)
+
+
+def rounds_of(
+    target: Target, waiting: Counter[tuple[str, ...]], size: int, verified: int, most: int | None
+) -> int:
+    """Return in how many rounds servers are worked off.
+
+    Args:
+        target: Whose they are.
+        waiting: How many, by their values of the attributes that `spread` names.
+        size: Of the target.
+        verified: Of the target, before them.
+        most: In flight at once by the plan, or None.
+    """
     rollout = target.rollout
     names = tuple(rollout.spread)
-    waiting = Counter(tuple(attribute_of(member, name) for name in names) for member in wave)
     room = min(rollout.concurrency, rollout.concurrency if most is None else most)
     if rollout.max_unavailable is not None:
         room = min(room, allowed(rollout.max_unavailable, size))

@@ -54,7 +54,7 @@ def causes_of(run: Run) -> list[Cause]:
             alike.setdefault(signature(server), []).append(server)
     found = [
         Cause(
-            phase=_while(servers[0]),
+            phase=failed_while(servers[0]),
             code=servers[0].code or "",
             words=servers[0].reason,
             hint=servers[0].hint,
@@ -67,7 +67,7 @@ def causes_of(run: Run) -> list[Cause]:
     return sorted(found, key=lambda cause: -len(cause.servers))
 
 
-def _while(server: ServerState) -> str:
+def failed_while(server: ServerState) -> str:
     """Return what failed, in a word: after a failed job a server is asked to stop for another attempt."""
     if server.failed_in is Phase.STOPPING and server.sent:
         return str(Phase.REINSTALLING)

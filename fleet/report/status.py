@@ -14,10 +14,8 @@ from fleet.core.state import IN_FLIGHT, START, Phase, Run, ServerState, is_payab
 from fleet.core.windows import of_plan
 from fleet.report.figures import figures, headline, rows_amount_to
 
-__all__ = [
-    "as_data", "as_text", "duration", "figures", "headline", "next_step", "outside_of", "owed_lines",
-    "state_word", "summary",
-]  # fmt: skip
+__all__ = ["as_data", "as_text", "duration", "figures", "headline", "next_step", "outside_of", "owed_lines"]
+__all__ += ["owed_words", "state_word", "summary"]
 
 _IN_DOUBT = Phase.REQUESTED
 _SHOWN = 20
@@ -90,7 +88,7 @@ def as_data(run: Run, *, worked_on: str | None, now: datetime, name: str) -> dic
                 "id": server.id,
                 "name": server.member.name,
                 "phase": str(server.phase),
-                "what": _owed_words(server),
+                "what": owed_words(server),
             }
             for server in _owed(run)
         ],
@@ -121,7 +119,7 @@ def _owed(run: Run) -> Iterator[ServerState]:
     )
 
 
-def _owed_words(server: ServerState) -> list[str]:
+def owed_words(server: ServerState) -> list[str]:
     """Return what has to be run, or done, for a server to be as it was found."""
     stopped = server.stopped_by_us and server.phase is Phase.FAILED
     owed = {START: "start it"} if stopped else {}
@@ -136,7 +134,7 @@ def owed_lines(run: Run, *, shown: int = _SHOWN) -> Iterator[str]:
     if not owed:
         return
     yield "owed, and not paid:"
-    lines = (f"  {each.label} ({each.phase}): {'; '.join(_owed_words(each))}" for each in owed)
+    lines = (f"  {each.label} ({each.phase}): {'; '.join(owed_words(each))}" for each in owed)
     yield from _cut(lines, shown, len(owed))
 
 

@@ -380,6 +380,10 @@ class EcsCloud:
             counts["login"] = logins
         return counts
 
+    def slowed(self) -> Mapping[str, float]:
+        """Return what throttling has slowed down; see `fleet.cloud.api.KnowsPace`."""
+        return self._pacer.slowed()
+
     async def close(self) -> None:
         """Close connections."""
         await self._transport.close()

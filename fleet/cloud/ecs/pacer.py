@@ -160,3 +160,7 @@ class Pacer:
     def succeeded(self, kind: str) -> None:
         """Note that a call of *kind* was not refused for being too fast."""
         self.lane(kind).succeeded()
+
+    def slowed(self) -> dict[str, float]:
+        """Return calls a second by kind, of the kinds that refusals have brought below the ceiling."""
+        return {kind: lane.rate for kind, lane in self._lanes.items() if lane.rate < NEAR * self.ceiling}

@@ -159,6 +159,10 @@ class NovaCloud:
         call = Call("key-pair", f"reading key pair {name}", f"/os-keypairs/{segment(name)}")
         return await self._session.ask(call, lambda body: parse.key_pair(body, name))
 
+    def slowed(self) -> Mapping[str, float]:
+        """Return what throttling has slowed down; see `fleet.cloud.api.KnowsPace`."""
+        return self._session.slowed()
+
     def calls(self) -> Mapping[str, int]:
         """Return how many requests were sent so far, by kind."""
         return self._session.calls()

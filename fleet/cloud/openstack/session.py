@@ -159,6 +159,10 @@ class Session:
             counts["login"] = logins
         return counts
 
+    def slowed(self) -> Mapping[str, float]:
+        """Return what throttling has slowed down."""
+        return self._pacer.slowed()
+
     async def close(self) -> None:
         """Close connections."""
         await self._transport.close()
