@@ -171,7 +171,7 @@ class View:
         self.is_live = horizon is not None
         self.shares = SHARES
         self.document = as_document(timeline, worked_on=worked_on, now=now, name=name)
-        self.until = now if worked_on else self.run.last_at
+        self.until = max(now, self.run.last_at) if worked_on else self.run.last_at
         end = max(horizon or self.until, self.until)
         self.axis = Axis(
             [(life.begin, life.end) for life in timeline.lives[:-1]] + [(timeline.lives[-1].begin, end)]
@@ -184,6 +184,9 @@ class View:
 
     def _row(self, index: int, server: dict[str, Any]) -> Row:
         spans = self.timeline.spans.get(server["id"], [])
+        if self.is_live and server["phase"] == "waiting":
+            # What they wait for changes for a thousand at once, with every server that gets on.
+            server = server | {"reason": "why: see Never touched"}
         return Row(
             index=index,
             name=server["name"] or server["id"],

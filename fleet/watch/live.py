@@ -30,6 +30,9 @@ PAUSE_S = 1.0
 _SHARE = 10
 """A look of a large run takes longer, and is followed by a pause so many times as long."""
 
+_LONGEST_S = 5.0
+"""The longest pause: a page that hears nothing for twice as long says that it may be old."""
+
 _CLOCK_S = 30.0
 """How often a run is drawn anew in which nothing happens: windows open and close by the clock."""
 
@@ -134,7 +137,7 @@ class Live:
         waited = self._view is None or (now - self._drawn_at).total_seconds() >= _CLOCK_S
         if self.seq != self._drawn or stirred or passed or waited:
             self._draw(now)
-            self.pause_s = max(PAUSE_S, _SHARE * (time.monotonic() - began))
+            self.pause_s = min(max(PAUSE_S, _SHARE * (time.monotonic() - began)), _LONGEST_S)
 
     def _draw(self, now: datetime) -> None:
         (timeline,) = self._timelines

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from process_support import Child, Fleet, fleet_on, fleet_text, once_each, plan_text, wait_until
+from browser_support import lines_of, night, watched
+from process_support import Fleet, fleet_on, fleet_text, once_each, plan_text
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: `make browser` installs it")
 expect = sync_api.expect
 pytestmark = pytest.mark.process
-
-
-@contextmanager
-def watched(fleet: Fleet, *arguments: str) -> Iterator[tuple[str, Child]]:
-    """Start `fleet watch`; yield the address that it prints."""
-    child = fleet.start("watch", *arguments)
-    out = fleet.folder / f"{fleet.number}.out"
-    yield wait_until(lambda: out.read_text().endswith("\n") and out.read_text().strip(), "the address"), child
-    if child.process.poll() is None:
-        child.signal(15)
-        assert child.wait().code == 0
-    assert "Traceback" not in child.err
 
 
 def order(tab, verb: str, reason: str) -> None:
@@ -89,3 +77,61 @@ def test_a_run_is_watched_and_steered_from_its_page(tab, tmp_path: Path, shots: 
         assert told["RunReleased"]["reason"] == "mended, CHG-2"
         assert told["Approved"]["reason"] == "canary looked at, CHG-1"
         assert "INC-4711" in told["RunHeld"]["reason"]
+
+
+def test_everything_is_done_by_keyboard_and_seen_in_any_light(tab, tmp_path: Path, shots: Path) -> None:
+    """A dead run is held without a mouse; dialogs keep the focus and give it back; a dead watch is said."""
+    fleet = Fleet(tmp_path)
+    path = tmp_path / "night" / "journal.jsonl"
+    path.parent.mkdir()
+    begin = datetime.now(UTC) - timedelta(minutes=11)
+    lines = lines_of(night(begin, 60, concurrency=8, every=20))
+    path.write_bytes(b"".join(line for at, line in lines if at <= datetime.now(UTC)))
+    with watched(fleet, str(path)) as (address, child):
+        tab.goto(address)
+        expect(tab.locator("#link")).to_have_text("live")
+        expect(tab.locator("#p-summary")).to_contain_text("unfinished: its process has ended")
+        other = tab.context.browser.new_context().new_page()
+        assert other.goto(address).status == 403
+        expect(other.locator("#words")).to_contain_text("used before")
+
+        keys = tab.keyboard
+        for _ in range(12):
+            keys.press("Tab")
+            if tab.evaluate("document.activeElement.dataset.verb") == "hold":
+                break
+        outline = tab.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline == "solid", "the focus is seen"
+        keys.press("Enter")
+        dialog = tab.get_by_role("dialog")
+        expect(dialog).to_be_visible()
+        expect(tab.locator("#reason")).to_be_focused()
+        keys.press("Enter")
+        expect(dialog).to_be_visible()  # without a reason nothing is asked
+        for _ in range(6):
+            keys.press("Tab")
+            assert tab.evaluate(
+                "!!document.activeElement.closest('dialog') || document.activeElement === document.body"
+            )
+        keys.press("Escape")
+        expect(dialog).to_be_hidden()
+        assert tab.evaluate("document.activeElement.dataset.verb") == "hold", "the focus is given back"
+        keys.press("Enter")
+        keys.type("INC-9 <b>bold</b>")
+        keys.press("Enter")
+        expect(tab.locator("#answer")).to_contain_text("is held")
+        expect(tab.locator("#said")).to_contain_text("held: INC-9 <b>bold</b>")
+        expect(tab.locator("#p-notes")).to_contain_text("INC-9 <b>bold</b>")
+        keys.press("Enter")  # the button has no use now, kept the focus, and says why
+        expect(tab.locator("#why")).to_have_text("the run is held already")
+
+        for name, scheme, width in (("light", "light", 1280), ("dark", "dark", 1280), ("phone", "dark", 390)):
+            tab.emulate_media(color_scheme=scheme)
+            tab.set_viewport_size({"width": width, "height": 900})
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            tab.evaluate("scrollTo(0, 0)")
+            tab.screenshot(path=shots / f"watch-held-{name}.png")
+
+        child.kill()
+        expect(tab.locator("#link")).to_contain_text("what you see may be old")
+        expect(tab.locator("#said")).to_contain_text("what you see may be old")

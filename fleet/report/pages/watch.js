@@ -13,10 +13,10 @@ setInterval(() => {
   saidAt = Date.now();
 }, 250);
 
-let lost = false;
+let lost = false, troubled = false;
 function link() {
-  const silent = Math.round((Date.now() - heard) / 1000), now = !!over || silent > 10;
-  $("link").textContent = over || (silent > 10 ? `no word from fleet watch for ${silent} s: what you see may be old` : "live");
+  const silent = Math.round((Date.now() - heard) / 1000), old = silent > (troubled ? 2 : 10), now = !!over || old;
+  $("link").textContent = over || (old ? `no word from fleet watch for ${silent} s: what you see may be old` : "live");
   $("link").classList.toggle("lost", now);
   if (now !== lost) say("link", now ? over || "no word from fleet watch: what you see may be old" : "live again");
   lost = now;
@@ -173,8 +173,9 @@ for (const wave of document.querySelectorAll(".wave")) if (wave.querySelector(".
 buttons();
 link();
 const source = new EventSource(`/events?after=${main.dataset.seq}`);
-source.onmessage = (event) => { heard = Date.now(); told(JSON.parse(event.data)); link(); };
+source.onmessage = (event) => { heard = Date.now(); troubled = false; told(JSON.parse(event.data)); link(); };
 source.onerror = () => {
+  troubled = true; // it comes back by itself, every half second
   if (source.readyState === EventSource.CLOSED) over = "this `fleet watch` is over, or another one is there: start it again and open its address";
   link();
 };
