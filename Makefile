@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format schema reference soak mutants judges browser contract nova-up nova-down contract-nova night-nova benchmark clean
+.PHONY: demo test lint format schema reference soak mutants judges browser screens contract nova-up nova-down contract-nova night-nova benchmark clean
 
 demo: $(STAMP)  ## reinstall a simulated fleet over real HTTP
 	@$(BIN)/fleet demo
@@ -43,6 +43,11 @@ browser: $(STAMP)  ## the live page and the report in Chromium; root installs it
 	tests/browser/chromium.sh
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
 	$(BIN)/python -m pytest -n 2 tests/browser $(ARGS)
+
+screens: $(STAMP)  ## the pictures of the documentation, taken anew: docs/screens
+	tests/browser/chromium.sh
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
+	$(BIN)/python tests/browser/screens.py
 
 contract: $(STAMP)  ## the same tests over every provider, on the built-in cloud: docs/providers.md
 	$(BIN)/python -m pytest -n 2 tests/contract $(ARGS)

@@ -30,6 +30,8 @@ FAILURES = (
     ("not verified within 5 min: tcp 22 is closed", None, ev.Reinstalled),
 )
 
+AROUND = {"user": "ann", "host": "bastion", "cloud": "https://ecs.eu-de.example", "project": "web"}
+
 Line = tuple[datetime, ev.Event]
 
 
@@ -54,7 +56,7 @@ def night(
         )
         for number, member in enumerate(opened.members, 1)
     )
-    yield begin, msgspec.structs.replace(opened, run=run_id, members=members, settings=settings, user="ann")
+    yield begin, msgspec.structs.replace(opened, run=run_id, members=members, settings=settings, **AROUND)
     at, number = begin, 0
     for wave in range(1, max(member.wave for member in members) + 1):
         waiting = [member.id for member in members if member.wave == wave]

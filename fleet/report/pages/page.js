@@ -31,7 +31,7 @@ function ticks(paper) {
   let free = -1;
   const put = (left, text) => {
     const x = (left - seen.from) * seen.zoom * width / 100;
-    if (x < 0 || x > width || x < free) return;
+    if (x < 0 || x < free || x + text.length * 6 > width) return;
     const mark = document.createElement("span");
     mark.style.setProperty("--l", left);
     mark.textContent = text;
