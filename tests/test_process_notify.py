@@ -195,3 +195,24 @@ def test_metrics_while_no_run_is_at_work(stage: Stage, tmp_path: Path) -> None:
     assert fleet("metrics", "--file", str(folder)).code == 0
     assert [each.name for each in folder.iterdir()] == ["fleet-p.prom"]
     assert fleet("metrics", "q").code == 2
+
+
+def test_metrics_tell_a_run_that_works_from_one_that_died(stage: Stage, tmp_path: Path) -> None:
+    """Written while it works, requests counted; of a killed one `fleet metrics` puts the file right."""
+    fleet, cloud, _ = stage
+    folder = tmp_path / "collector"
+    folder.mkdir()
+    cloud.order({"kind": "slow", "seconds": 3000, "when": {"call": "reinstall", "count": 9}})
+    night = fleet.start("run", fleet.plan(plan_text()), "--yes", "--metrics-file", str(folder))
+    path = folder / "fleet-p.prom"
+    wait_until(path.exists, "the first metrics")
+    fleet.wait_for("ReinstallRequested", child=night)
+    first = path.read_text()
+    assert 'fleet_run_alive{plan="p"} 1\n' in first
+    assert 'fleet_requests_total{plan="p",call="' in first
+    night.kill()
+    assert 'fleet_run_alive{plan="p"} 1\n' in path.read_text()
+    assert fleet("metrics", "--file", str(folder)).code == 0
+    after = path.read_text()
+    assert 'fleet_run_alive{plan="p"} 0\n' in after
+    assert 'fleet_servers_in_doubt{plan="p"} 1\n' in after

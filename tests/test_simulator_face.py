@@ -451,7 +451,10 @@ def test_the_audit_trail_knows_the_job_minutes_later() -> None:
     assert client.ask("GET", path, after=50)[1]["traces"] == []
     traces = client.ask("GET", path, after=900)[1]["traces"]
     assert {trace["trace_name"] for trace in traces} == {"reinstallOsV2"}
-    told = sorted((trace["code"], trace["trace_rating"], trace["response"].get("job_id")) for trace in traces)
+    told = sorted(
+        (trace["code"], trace["trace_rating"], json.loads(trace["response"]).get("job_id"))
+        for trace in traces
+    )
     assert told == [("200", "normal", job), ("200", "normal", job), ("501", "warning", None)]
     first = client.ask("GET", f"{path}&limit=2")[1]
     rest = client.ask("GET", f"{path}&limit=2&next={first['meta_data']['marker']}")[1]

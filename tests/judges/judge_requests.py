@@ -31,6 +31,7 @@ EXPECTED = {
     "as.list_scaling_groups",
     "as.list_scaling_instances",
     "cbr.list_backups",
+    "cts.list_traces",
     "ecs.batch_create_server_tags",
     "ecs.batch_delete_server_tags",
     "ecs.batch_start_servers",

@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -222,6 +222,10 @@ async def ecs_changing(cloud: Any, witness: Recorder, server: SimulatorServer) -
         await stopped(cloud, each)
     await started(cloud, witness, web[8:10])
     await witness.value("servers", cloud.servers())
+    async with asyncio.timeout(PATIENCE_S):  # the trail comes minutes later, of the cloud's time
+        since = datetime.now(UTC) - timedelta(hours=1)
+        while len((await cloud.trail(web, since)).wipes) < len(jobs):  # noqa: ASYNC110 - a cloud is asked
+            await asyncio.sleep(0.5)
 
 
 async def stopped(cloud: Any, server: ServerId) -> None:

@@ -26,6 +26,7 @@ SDKS = {
     "huaweicloudsdkevs.v2": "EvsClient",
     "huaweicloudsdkas.v1": "AsClient",
     "huaweicloudsdkcbr.v1": "CbrClient",
+    "huaweicloudsdkcts.v3": "CtsClient",
 }
 V3_QUOTA = (f"/v3/{PROJECT_ID}/os-quota-sets/", f"/v2/{PROJECT_ID}/os-quota-sets/")
 """The EVS API reference has this call as v2 and as v3, alike; the SDK has only v2, and we ask v3."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+import msgspec
+
 from fleet.cloud.simulator.calls import Answer, Backend, Call, Route
 from fleet.cloud.simulator.ledger import CallEntry
 from fleet.cloud.simulator.settings import uniform
@@ -76,7 +78,7 @@ def _trace(
         "request_id": entry.request_id,
         "user": {"name": entry.user},
         "source_ip": "127.0.0.1",
-        "response": response,
+        "response": msgspec.json.encode(response).decode(),  # text, by the vendor's own models
         "code": code,
         "time": millis,
         "record_time": millis,
