@@ -50,7 +50,7 @@ screens: $(STAMP)  ## the pictures of the documentation, taken anew: docs/screen
 	$(BIN)/python tests/browser/screens.py
 
 contract: $(STAMP)  ## the same tests over every provider, on the built-in cloud: docs/providers.md
-	$(BIN)/python -m pytest -n 2 tests/contract $(ARGS)
+	$(if $(FLEET_CONTRACT),FLEET_CONTRACT=$(FLEET_CONTRACT)) $(BIN)/python -m pytest $(if $(FLEET_CONTRACT),--timeout 600,-n 2) tests/contract $(ARGS)
 
 LAB ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fleet-nova
 

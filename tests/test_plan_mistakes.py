@@ -677,6 +677,8 @@ OPENSTACK = "select: {ids: x}\nkey_pair: k\ncloud: {provider: openstack}\n"
         ("reinstall: {cloud_init: false}", "cloud_init: not on OpenStack"),
         ("exclude: {enterprise_project: e}", "enterprise_project: not on OpenStack"),
         ("protect: {enterprise_project: e}", "enterprise_project: not on OpenStack"),
+        ("claim: true", "claim: not on OpenStack: Nova writes metadata as a whole"),
+        ("require: {backup: {younger_than: 1d}}", "require.backup: not on OpenStack"),
     ],
 )
 def test_what_openstack_does_not_have_is_refused_with_the_reason(tmp_path, line, message):

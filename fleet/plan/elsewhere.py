@@ -55,6 +55,21 @@ def not_on_this_cloud(document: Document, entries: list[Entry]) -> Iterator[Prob
             if value is not None and value != _ASKS_NOTHING.get(path[-1]):
                 name = path[-1]
                 yield document.problem((*block, *path), f"{name}: not on {cloud}: {why}", hint, at_key=True)
+        backup = document.get(*block, "require", "backup")
+        if ours and isinstance(backup, dict) and backup.get("command") is None:
+            yield document.problem(
+                (*block, "require", "backup"),
+                "require.backup: not on OpenStack: Nova cannot say whether there is a backup",
+                "name a command that can: require: {backup: {command: […]}}",
+                at_key=True,
+            )
+    if ours and document.get("claim") is True:
+        yield document.problem(
+            ("claim",),
+            "claim: not on OpenStack: Nova writes metadata as a whole, so two claims could erase each other",
+            "take it out, and run the plan on one machine only",
+            at_key=True,
+        )
     if ours and document.get("protect", "enterprise_project") is not None:
         why, _ = _NOT_ON_OPENSTACK["select", "enterprise_project"]
         loc = ("protect", "enterprise_project")

@@ -2,17 +2,20 @@
 one.
 
 ``FLEET_CONTRACT=nova`` and an openrc in the environment: the real one alone (`make contract-nova`).
+``FLEET_CONTRACT=module:function``: the cloud of a laboratory of one's own (docs/providers.md).
 """
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from importlib import import_module
 
 import pytest
 from contract.lab import Lab, Lossy
-from contract.real_nova import is_nova_wipe, real_nova
+from contract.real_nova import is_nova_wipe
 
 from fleet.clock import SystemClock
 from fleet.cloud.ecs.auth import TokenLogin
@@ -31,7 +34,7 @@ from fleet.core.model import ServerId
 from fleet.core.settings import CloudSettings
 
 REAL = os.environ.get("FLEET_CONTRACT", "")
-CLOUDS = [REAL] if REAL else ["ecs", "openstack"]
+CLOUDS = [{"nova": "contract.real_nova:real_nova"}.get(REAL, REAL)] if REAL else ["ecs", "openstack"]
 
 FLEET = FleetFile(
     servers=(
@@ -57,11 +60,23 @@ def _is_ecs_wipe(request: Request) -> bool:
     return request.url.endswith(("/reinstallos", "/changeos"))
 
 
+def named_lab(name: str) -> Callable[[], AbstractAsyncContextManager[Lab]]:
+    """Return the function that ``module:function`` names."""
+    module, _, function = name.partition(":")
+    try:
+        found: Callable[[], AbstractAsyncContextManager[Lab]] = getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise pytest.UsageError(
+            f"FLEET_CONTRACT={name}: {error}; install it, or name it in PYTHONPATH"
+        ) from error
+    return found
+
+
 @pytest.fixture(params=CLOUDS)
 async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
     """One cloud, fresh where it is simulated."""
-    if request.param == "nova":
-        async with real_nova() as found:
+    if ":" in request.param:
+        async with named_lab(request.param)() as found:
             yield found
         return
     server = SimulatorServer(FLEET)

@@ -52,7 +52,7 @@ class Lab:
 
     Attributes:
         wire: Carries the provider's requests.
-        servers: At least two that may be wiped, running or off, none of them locked.
+        servers: At least three that may be wiped, running or off, none of them locked.
         key_pair, image: Exist, and may be installed with.
         patience_s: After which anything that was asked for must have happened.
         pause_s: Between looks.

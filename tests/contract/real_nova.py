@@ -83,7 +83,7 @@ async def real_nova() -> AsyncIterator[Lab]:
         judge = await NovaJudge.log_in(session)
         listed = (await judge.ask("/servers/detail"))["servers"]
         servers = [server for server in listed if server["name"].startswith("contract-")]
-        assert len(servers) >= 2, "boot some: tests/nova/servers.py boot 4 contract"
+        assert len(servers) >= 3, "boot some: tests/nova/servers.py boot 4 contract"
         image = servers[0]["image"]["id"]  # type: ignore[index]
         try:
             yield Lab(
