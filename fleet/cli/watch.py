@@ -9,7 +9,6 @@ import click
 from fleet.cli.common import clean, name_of, run_argument, say
 from fleet.cli.steer import give
 from fleet.errors import Exit, PlanError, Problem
-from fleet.journal import load
 from fleet.runs import find, state_folder
 from fleet.steering import Order
 from fleet.whereami import whoami
@@ -40,8 +39,8 @@ def watch(run: str | None, *, port: int, read_only: bool) -> int:
     from fleet.watch.server import Watch, Wish, serve  # noqa: PLC0415
 
     journal = find(run, state_folder())
-    found, _ = load(journal)
-    live = Live(journal, name_of(journal, found.id), clean=clean)
+    live = Live(journal, clean=clean)
+    live.name = name_of(journal, live.run.id)
 
     def carried_out(wish: Wish) -> str:
         by = f"watch: {whoami()}"
@@ -55,7 +54,7 @@ def watch(run: str | None, *, port: int, read_only: bool) -> int:
 
     def ready(address: str) -> None:
         click.echo(address)
-        say(f"shows {found.id}; the address is good once, for one browser. Ctrl-C ends the page, not the run")
+        say(f"shows {live.run.id}; the address is good once, for one browser. Ctrl-C ends the page alone")
 
     async def served() -> None:
         await serve(Watch(live, None if read_only else carried_out), port, ready)

@@ -56,10 +56,10 @@ class Live:
 
     Args:
         journal: Of the run.
-        name: What the command line finds the run by.
         clean: Takes secrets and control characters out of a text.
 
     Attributes:
+        name: What the command line finds the run by.
         looks: How often something was found to be told.
         broken: Why the journal cannot be read any more, or None.
         pause_s: How long to wait before the next look.
@@ -68,9 +68,9 @@ class Live:
         JournalError: The journal cannot be read.
     """
 
-    def __init__(self, journal: Path, name: str, *, clean: Callable[[str], str]) -> None:
+    def __init__(self, journal: Path, *, clean: Callable[[str], str]) -> None:
         self.journal = journal
-        self.name = name
+        self.name = str(journal)
         self.looks = 0
         self.broken: str | None = None
         self.pause_s = PAUSE_S
