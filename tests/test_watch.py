@@ -358,3 +358,22 @@ async def test_orders_that_make_no_sense_now_say_why(
     await scene.enter()
     _, following = await news(scene)
     assert set((await following())[1]["state"]["no"]) == no
+
+
+async def test_a_process_that_dies_is_seen_although_it_writes_nothing(scene: Scene) -> None:
+    """A lock that is seen for one look only, as an order to a run at rest takes it, is no process."""
+    live = Live(scene.path, clean=clean)
+
+    def word() -> str:
+        live.look(scene.at)
+        return live.message(None, 0)["state"]["word"]
+
+    assert word().startswith("running")
+    scene.lock.release()
+    assert [word(), word()][-1] == "unfinished: its process has ended"
+    lock = lock_run(scene.path)
+    assert word().startswith("unfinished")
+    lock.release()
+    assert word().startswith("unfinished")
+    scene.lock = lock_run(scene.path)
+    assert [word(), word()][-1].startswith("running")

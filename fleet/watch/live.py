@@ -141,7 +141,7 @@ class Live:
 
     def _draw(self, now: datetime) -> None:
         (timeline,) = self._timelines
-        if self._worked_on is None:
+        if self._worked_on is None or self.run.is_settled:
             self._horizon = None
         elif self._horizon is None or now >= self._horizon:
             self._horizon = now + max(_AHEAD, (now - timeline.lives[-1].begin) / 4)
