@@ -71,6 +71,10 @@ def main() -> int:
         codes.append(run(sys.executable, "record_ours.py", str(record)))
         if record.exists():
             codes += [run(judge_python, judge, str(record)) for judge in JUDGES_OF_OUR_CLIENTS]
+        logins = Path(folder) / "logins.json"
+        codes.append(run(sys.executable, "record_logins.py", str(logins)))
+        if logins.exists():
+            codes.append(run(judge_python, "judge_logins.py", str(logins)))
         # A process that a signal has ended has a negative code.
         return 0 if not any(codes) else 1
 
