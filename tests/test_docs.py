@@ -30,6 +30,7 @@ from docs_support import (
     missing,
     name_of,
     pages,
+    prose,
 )
 
 from fleet.cli.main import cli
@@ -50,6 +51,7 @@ def where(page: Path, line: int) -> str:
 
 
 @pytest.mark.process
+@pytest.mark.timeout(400)  # a page is a dozen processes, one after the other
 @pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_the_commands_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:
     """Typed in their order, into one shell: they end with the code shown, and print what is shown."""
@@ -164,6 +166,19 @@ def test_commands_that_are_not_run_are_commands(page: Path) -> None:
         if "not run" in block.notes:
             for command in commands(block):
                 parsed(command.text, where(page, command.line))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_named_in_the_text_exist(page: Path) -> None:
+    """What a sentence sends one to type has that name, and those options."""
+    context = click.Context(cli, info_name="fleet")
+    for span in re.findall(r"`fleet ([a-z]\w*[^`]*)`", "\n".join(prose(page))):
+        name, *rest = span.split()
+        command = cli.get_command(context, name)
+        assert command is not None, f"{name_of(page)}: `fleet {span}`"
+        known = {opt for param in command.get_params(context) for opt in param.opts}
+        unknown = {each.partition("=")[0] for each in rest if re.match(r"--\w", each)} - known
+        assert not unknown, f"{name_of(page)}: `fleet {span}`: there is no {unknown}"
 
 
 def parsed(text: str, place: str) -> None:
