@@ -131,6 +131,33 @@ def test_the_story_is_what_the_journal_tells(timeline: Timeline) -> None:
     assert timeline.out[-1][1] == {"web": 3}, "two failed and left down, one in doubt"
 
 
+def test_a_night_that_ends_for_an_approval_was_not_cut_short(tmp_path: Path) -> None:
+    run = make_run(2, waves=(1, 1))
+    (target,) = run.settings.targets
+    rollout = msgspec.structs.replace(target.rollout, approve_after=(1,))
+    settings = msgspec.structs.replace(
+        run.settings, targets=(msgspec.structs.replace(target, rollout=rollout),)
+    )
+    path = tmp_path / "journal.jsonl"
+    written = Journal.create(path)
+    written.append(msgspec.structs.replace(run.opened, settings=settings), AT)
+    for kind in (*WAY, *END):
+        written.append(event_for(kind, ServerId("web-1")), AT)
+    night = AT + timedelta(hours=9)
+
+    def words() -> str:
+        page = as_html(read_timeline(path), worked_on=None, now=night, name="r")
+        return _Page(page).text.partition("Nights")[2].partition("Servers out")[0]
+
+    assert "waits for approval" in words()
+    written.append(ev.Approved(target="web", wave=1, reason="seen", by="ann"), night)
+    assert "waited for approval" in words()
+    assert "cut short" not in words()
+    written.append(ev.RunResumed(host="h", pid=2), night)
+    assert words().count("cut short") == 1
+    written.close()
+
+
 def test_figures_add_up_on_every_surface(timeline: Timeline) -> None:
     document = _document(timeline)
     expected = {

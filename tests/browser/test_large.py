@@ -16,7 +16,7 @@ from fleet.runs import lock_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: `make browser` installs it")
 expect = sync_api.expect
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
 SERVERS = 3000
 

@@ -11,7 +11,7 @@ from process_support import Fleet, fleet_on, fleet_text, once_each, plan_text
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: `make browser` installs it")
 expect = sync_api.expect
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
 
 def order(tab, verb: str, reason: str) -> None:
@@ -42,6 +42,7 @@ def test_a_run_is_watched_and_steered_from_its_page(tab, tmp_path: Path, shots: 
             expect(tab.locator("#p-summary")).to_contain_text("waits for approval")
             expect(tab.locator('.row[data-p="verified"]')).to_have_count(2)
             expect(tab.locator("#said")).to_contain_text("waits for approval")
+            expect(tab.locator("#p-nights tbody")).to_contain_text("waits for approval")
             order(tab, "Approve", "canary looked at, CHG-1")
             expect(tab.locator("#answer")).to_have_text("wave 1 of p is approved")
 
