@@ -1,5 +1,5 @@
-"""The clouds that the contract suite runs on: both faces of the built-in one, and a real Nova if there is
-one.
+"""The clouds that the contract suite runs on: both faces of the built-in one, the template's tiny one, and a
+real Nova if there is one.
 
 ``FLEET_CONTRACT=nova`` and an openrc in the environment: the real one alone (`make contract-nova`).
 ``FLEET_CONTRACT=module:function``: the cloud of a laboratory of one's own (docs/providers.md).
@@ -34,7 +34,8 @@ from fleet.core.model import ServerId
 from fleet.core.settings import CloudSettings
 
 REAL = os.environ.get("FLEET_CONTRACT", "")
-CLOUDS = [{"nova": "contract.real_nova:real_nova"}.get(REAL, REAL)] if REAL else ["ecs", "openstack"]
+NAMES = {"nova": "contract.real_nova:real_nova"}
+CLOUDS = [NAMES.get(REAL, REAL)] if REAL else ["ecs", "openstack", "contract.template:tiny_lab"]
 
 FLEET = FleetFile(
     servers=(
