@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format schema reference soak mutants judges browser screens contract nova-up nova-down contract-nova night-nova benchmark clean
+.PHONY: demo test lint format schema reference soak mutants judges browser screens screens-terminal contract nova-up nova-down contract-nova night-nova benchmark clean
 
 demo: $(STAMP)  ## reinstall a simulated fleet over real HTTP
 	@$(BIN)/fleet demo
@@ -44,7 +44,10 @@ browser: $(STAMP)  ## the live page and the report in Chromium; root installs it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
 	$(BIN)/python -m pytest -n 2 tests/browser $(ARGS)
 
-screens: $(STAMP)  ## the pictures of the documentation, taken anew: docs/screens
+screens-terminal: $(STAMP)  ## those of the terminal alone: real runs in tmux, five minutes
+	$(BIN)/python tests/screens/terminal.py
+
+screens: screens-terminal  ## the pictures of the documentation, taken anew: docs/screens
 	tests/browser/chromium.sh
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
 	$(BIN)/python tests/browser/screens.py

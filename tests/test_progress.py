@@ -197,6 +197,15 @@ def test_what_stops_a_run_is_in_its_first_line_and_the_reason_of_everybody(
     assert screen(see, 100, 24)[0] == f"r, 0s: {words}"
 
 
+def test_what_stops_a_run_ends_its_forecast_at_once() -> None:
+    """It is made anew every few seconds only, but never shown of a run that does not go on."""
+    run = make_run(4, waves=(4,))
+    eye = Eye(pulse := Pulse(run), Horizon(pulse), "r")
+    assert eye.look(AT, worked_on="x").ends.startswith("ends about")
+    apply(run, ev.RunDrained(reason="SIGINT"), AT)
+    assert eye.look(AT, worked_on="x").ends == ""
+
+
 def test_groups_held_and_paces_lowered_are_said() -> None:
     run = make_run(40, waves=(40,), concurrency=20)
     apply(run, ev.GroupHeld(group={"flavor": "s3"}, reason="2 failed alike"), AT)

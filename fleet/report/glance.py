@@ -135,6 +135,7 @@ class Eye:
     name: str
     _ahead: Ahead = field(default_factory=lambda: Ahead(None))
     _ahead_at: datetime | None = None
+    _stood: tuple[object, ...] = ()
 
     def look(self, now: datetime, *, worked_on: str | None, rate: Rate | None = None) -> Glance:
         """Take a glance. Costs what is in flight and the kinds of servers that wait, not all servers."""
@@ -169,8 +170,11 @@ class Eye:
         )
 
     def _look_ahead(self, now: datetime) -> Ahead:
-        if self._ahead_at is None or abs((now - self._ahead_at).total_seconds()) >= AHEAD_S:
-            self._ahead, self._ahead_at = self.horizon.ahead(now), now
+        run = self.pulse.run
+        stands = (run.held, run.drained, run.paused, run.is_settled, run.in_flight > 0)
+        old = self._ahead_at is None or abs((now - self._ahead_at).total_seconds()) >= AHEAD_S
+        if old or stands != self._stood:
+            self._ahead, self._ahead_at, self._stood = self.horizon.ahead(now), now, stands
         return self._ahead
 
     def _state(self, worked_on: str | None) -> str:

@@ -201,7 +201,7 @@ def _row(row: Flying, label: int, width: int) -> Text:
     usual = ""
     if row.usual is not None:
         usual = f", usually {duration(row.usual)}" if width >= MEDIUM else f" ({duration(row.usual)})"
-    line.append(duration(row.age) + usual + (" overdue" if row.overdue and width >= MEDIUM else ""), style)
+    line.append(duration(row.age) + usual + (", overdue" if row.overdue and width >= MEDIUM else ""), style)
     return line
 
 
