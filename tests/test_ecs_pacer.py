@@ -148,3 +148,15 @@ def test_without_refusals_it_comes_back_to_the_ceiling():
 )
 def test_the_gateway_tells_its_limit(message, rate):
     assert allowed_rate(message) == rate
+
+
+async def test_what_refusals_have_slowed_down_can_be_shown() -> None:
+    """By kind of call, and no more once it is as fast as it may be."""
+    pacer = Pacer(10.0)
+    await pacer.slot("reinstall")
+    await pacer.slot("list")
+    assert pacer.slowed() == {}
+    pacer.throttled("reinstall", limit=2.0)
+    assert pacer.slowed() == {"reinstall": pytest.approx(2.0, rel=0.1)}
+    pacer.lane("reinstall").rate = 10.0
+    assert pacer.slowed() == {}

@@ -6,6 +6,7 @@ import contextlib
 import random
 from collections import Counter
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,8 +17,9 @@ from fleet.core.model import ServerId
 from fleet.core.outside import Outside
 from fleet.core.rollout import why_waiting
 from fleet.core.state import TRANSITIONS, IllegalEventError, Phase, Run, apply, check
+from fleet.journal import Journal, load
 from fleet.report.ahead import Horizon
-from fleet.report.pulse import Pulse
+from fleet.report.pulse import Pulse, watching
 
 OTHERS = [
     ev.RunHeld(reason="x"),
@@ -185,3 +187,18 @@ def test_a_debt_that_is_paid_while_a_server_waits() -> None:
     tell(pulse, event_for(ev.DebtPaid, ServerId("web-1")))
     assert not pulse.run.servers[ServerId("web-1")].is_out
     same(pulse, Outside(now=AT))
+
+
+def test_a_later_process_knows_what_was_usual(tmp_path: Path) -> None:
+    """From the journal that it has read anyway; its own pulse goes on from there."""
+    run = a_run()
+    book = Journal.create(tmp_path / "journal.jsonl")
+    book.append(run.opened, AT)
+    for number, kind in enumerate(WAY):
+        book.append(event_for(kind, ServerId("web-1")), AT + timedelta(seconds=7 * number))
+    book.close()
+    found: list[Pulse] = []
+    again, _ = load(tmp_path / "journal.jsonl", watch=watching(found))
+    later = Pulse(again, found[0].took)
+    assert later.usual_s(Phase.STOPPING) == 7
+    assert list(later.flying) == ["web-1"]

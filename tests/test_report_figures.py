@@ -13,11 +13,13 @@ from fleet.core import events as ev
 from fleet.core.model import ServerId
 from fleet.core.state import Phase, Run, apply
 from fleet.journal import Journal
-from fleet.report import page, tables
+from fleet.report import notice_forms, page, tables
 from fleet.report.digest import digest_of, keep_of, make, path_of
 from fleet.report.document import as_document
 from fleet.report.figures import KEYS, PLACES, Miscounted, add_up, figures, headline, rows_amount_to
 from fleet.report.inventory import as_inventory
+from fleet.report.metrics import metrics_text
+from fleet.report.notices import Notice
 from fleet.report.status import as_data, as_text, summary
 from fleet.report.timeline import Life, Timeline
 
@@ -190,3 +192,16 @@ def test_nothing_is_less_than_nothing() -> None:
 def test_brief_figures_leave_out_zeros() -> None:
     assert headline(make_run(2, waves=(2,)), brief=True) == "2 servers = 2 never touched"
     assert "1 in doubt" in headline(a_run(), brief=True)
+
+
+@pytest.mark.parametrize("wrong", [forgotten, twice])
+def test_what_is_sent_while_a_run_works_says_it_and_ends_nothing(wrong: Callable[[Run], None]) -> None:
+    run = a_run()
+    assert "fleet_figures_add_up{" in metrics_text(run, now=NOW)
+    assert 'add_up{plan="p"} 1' in metrics_text(run, now=NOW)
+    wrong(run)
+    assert 'add_up{plan="p"} 0' in metrics_text(run, now=NOW)
+    notice = Notice(event="held", keys=frozenset(), title="held", lines=("3 failed",))
+    data = notice_forms.as_data(notice, run, run.settings, at=NOW, name="r", working=True)
+    assert data["figures"] is None
+    assert data["lines"][-1].startswith("a defect of fleet: the figures do not add up")

@@ -49,6 +49,14 @@ def figures(run: Run, *, quick: bool = False) -> dict[str, int]:
     return found
 
 
+def counted(run: Run) -> tuple[dict[str, int] | None, str]:
+    """Return the figures, or None and what is wrong with them: for what goes on beside a run at work."""
+    try:
+        return figures(run), ""
+    except Miscounted as error:
+        return None, f"a defect of fleet: {error}"
+
+
 def _placed(counts: Mapping[Phase, int]) -> dict[str, int]:
     placed = dict.fromkeys(KEYS, 0)
     for phase, count in counts.items():

@@ -19,6 +19,7 @@ from fleet.core.settings import Settings
 from fleet.core.silence import last_progress, nights_without_progress
 from fleet.core.state import IN_FLIGHT, Phase, Run, owes_undoing
 from fleet.core.windows import of_plan
+from fleet.report.figures import counted
 
 SUFFIX = ".prom"
 """Of files that node_exporter reads; a file that is still being written is not called so."""
@@ -106,6 +107,8 @@ def _of_run(one: _Maker, run: Run, now: datetime, worked_on: str | None) -> Iter
     yield one("run_settled", "1 when nobody waits and nobody is in flight.", run.is_settled)
     if run.finished_at is not None:
         yield one("run_finished_timestamp_seconds", "When everybody was settled.", run.finished_at)
+    words = "1 unless the run's counts contradict each other: a defect of fleet."
+    yield one("figures_add_up", words, counted(run)[0] is not None)
     phases = run.counts()
     for phase in Phase:
         yield one("servers", "Servers of the run by phase.", phases[phase], phase=str(phase))

@@ -11,8 +11,9 @@ from typing import Any
 
 from fleet.core.settings import Settings
 from fleet.core.state import Run
+from fleet.report.figures import counted, sentence
 from fleet.report.notices import Notice, spelt
-from fleet.report.status import figures, next_step
+from fleet.report.status import next_step
 
 
 def as_data(
@@ -28,6 +29,7 @@ def as_data(
         name: What the command line finds the run by.
         working: A process works on it, and goes on.
     """
+    found, wrong = counted(run) if run else (None, "")
     return {
         "version": 1,
         "event": notice.event,
@@ -38,9 +40,9 @@ def as_data(
         "at": at,
         "since": notice.since,
         "title": notice.title,
-        "lines": list(notice.lines),
+        "lines": [*notice.lines, *([wrong] if wrong else [])],
         "nights_without_progress": notice.nights,
-        "figures": figures(run) if run else None,
+        "figures": found,
         "servers": [
             {"id": each.id, "name": each.member.name, "reason": each.reason, "code": each.code,
              "hint": each.hint or None}
@@ -66,12 +68,7 @@ def _text(data: dict[str, Any]) -> list[str]:
     if data["since"] is not None:
         found.append(f"since {spelt(data['since'])}")
     if data["figures"] is not None:
-        parts = [
-            f"{number} {key.replace('_', ' ')}"
-            for key, number in data["figures"].items()
-            if key != "selected" and number
-        ]
-        sums = f"{data['figures']['selected']} servers = {' + '.join(parts)}"
+        sums = sentence(data["figures"], brief=True)
         found += [sums] if sums not in data["title"] else []
     if data["next"]:
         found.append(f"next: {data['next']}")
