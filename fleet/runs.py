@@ -152,7 +152,8 @@ def journals_of(folder: Path, plan: str) -> list[Filed]:
     """
     found = []
     try:
-        for entry in os.scandir(folder):
+        # A preview may be the first command ever: no state folder, no runs.
+        for entry in os.scandir(folder) if folder.exists() else ():
             if entry.is_dir() and plan_of(entry.name) == plan and entry.name.count("-") >= 2:
                 journal = Path(entry.path) / JOURNAL
                 try:

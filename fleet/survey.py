@@ -49,7 +49,8 @@ class Survey:
 
     Attributes:
         members: The servers of a run opened now, in the order of the rollout.
-        skipped: Unfit members that are skipped on request, with the reason.
+        skipped: Members that are not started, with the reason: unfit and skipped on request, or done already.
+        done: Those of them that an earlier run of the plan has tried.
         passwords: By target; secret.
         seed: What a shuffled order was drawn from.
         kinds: Of every member: what makes its reinstall turn out differently.
@@ -71,6 +72,7 @@ class Survey:
     sent: dict[ServerId, str] = field(default_factory=dict)
     manifest: str = ""
     differences: tuple[str, ...] = ()
+    done: dict[ServerId, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Survey({len(self.members)} members, {len(self.findings)} findings)"
@@ -107,7 +109,7 @@ class Survey:
             for finding in grouped(self.findings)
             if finding.stops
         ]
-        if not problems and len(self.members) == len(self.skipped):
+        if not problems and not self.done and len(self.members) == len(self.skipped):
             problems.append(Problem("no server is left to reinstall", hint="`fleet preview` says why"))
         if problems:
             raise PlanError(*problems)

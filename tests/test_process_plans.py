@@ -26,6 +26,11 @@ def test_pacing_may_be_edited_and_who_or_with_what_may_not(tmp_path: Path) -> No
         plan = fleet.plan(text)
         unfinished(fleet, plan)
         before = len(cloud.calls())
+        preview = fleet("preview", plan)
+        assert preview.code == 0
+        assert "is unfinished: `fleet run` goes on with it" in preview.err
+        assert "  2 x waits for wave 1" in preview.out, "who waits there, and why"
+        assert fleet("preview", plan, "-o", "json").data["goes_on_with"]["figures"]["in_flight"] == 1
         for edited, words in (
             (text.replace("demo-key", "other-key"), "key_pair: demo-key → other-key"),
             (text.replace("{role: web}", "{role: web, env: prod}"), "select"),
@@ -59,6 +64,8 @@ def test_a_finished_plan_is_not_repeated_unless_asked(tmp_path: Path) -> None:
             assert "--again" in again.err
         assert len(cloud.calls()) == before
         assert fleet("run", plan, "--yes", "--quiet").err == ""
+        assert "0 servers will be reinstalled" in fleet("preview", plan).out
+        assert "2 servers will be reinstalled" in fleet("preview", plan, "--again").out
         assert fleet("run", plan, "--yes", "--again").code == 0
         assert set(cloud.reinstalls().values()) == {2}
         assert len(fleet.journals()) == 2

@@ -38,6 +38,7 @@ def test_a_server_that_would_not_be_done_in_time_is_not_started(tmp_path: Path) 
         assert not cloud.calls()
         (drained,) = [event for event in fleet.events() if event["event"] == "RunDrained"]
         assert "the window closes" in drained["reason"]
+        assert "\n2 left; would end " in late.out
 
 
 def test_inside_a_window_it_runs_and_a_frozen_day_needs_a_reason(tmp_path: Path) -> None:

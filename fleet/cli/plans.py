@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fleet.cli.common import (
+    name_of,
     now,
     output_option,
     plan_argument,
@@ -19,6 +21,9 @@ from fleet.cli.common import (
 )
 from fleet.errors import Exit, PlanError
 from fleet.plan import LoadedPlan, load_plan, plan_schema
+
+if TYPE_CHECKING:
+    from fleet.cli.earlier import Earlier
 
 
 def load_for_action(path: Path) -> LoadedPlan:
@@ -85,9 +90,17 @@ def _problem(problem: object) -> dict[str, object]:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a manifest, which `fleet run --manifest` carries out: those servers or fewer.",
 )
+@click.option("--again", is_flag=True, help="As `fleet run --again` would: those done already included.")
 @output_option
 def preview(
-    plan: Path, limit: tuple[str, ...], *, skip_unfit: bool, everything: bool, save: Path | None, output: str
+    plan: Path,
+    limit: tuple[str, ...],
+    *,
+    skip_unfit: bool,
+    everything: bool,
+    save: Path | None,
+    again: bool,
+    output: str,
 ) -> int:
     """Show what a plan would do to which servers, and every reason against it. Changes nothing.
 
@@ -100,7 +113,7 @@ def preview(
       fleet preview plans/web-tier.yaml -o json | jq '.servers[].name'
     """  # noqa: D301 - click's mark for "do not rewrap"
     loaded = load_for_action(plan)
-    show = Show(everything=everything, output=output, save=save)
+    show = Show(everything=everything, output=output, save=save, again=again)
     return asyncio.run(_preview(loaded, limit, show, skip_unfit=skip_unfit))
 
 
@@ -111,19 +124,50 @@ class Show:
     everything: bool = False
     output: str = "text"
     save: Path | None = None
+    again: bool = False
+
+
+def _show_unfinished(going_on: Earlier, show: Show) -> int:
+    """Show what `fleet run` would do: go on with the run that is unfinished, and open none."""
+    from fleet import history  # noqa: PLC0415 - `validate` needs none of it
+    from fleet.report import status  # noqa: PLC0415
+    from fleet.report.closing import closing_lines  # noqa: PLC0415
+    from fleet.runs import is_locked, state_folder  # noqa: PLC0415
+
+    run, worked_on, name = (
+        going_on.run,
+        is_locked(going_on.journal),
+        name_of(going_on.journal, going_on.run.id),
+    )
+    say(f"run {run.id} of this plan is unfinished: `fleet run` goes on with it, and opens no other one")
+    if show.output == "json":
+        print_json({"goes_on_with": status.as_data(run, worked_on=worked_on, now=now(), name=name)})
+        return Exit.OK
+    seen = history.read(state_folder(), run.settings.plan)
+    closing = closing_lines(run, now(), seen)
+    print_lines(
+        status.as_text(
+            run, worked_on=worked_on, now=now(), name=name, everything=show.everything, closing=closing
+        )
+    )
+    return Exit.OK
 
 
 async def _preview(loaded: LoadedPlan, limit: tuple[str, ...], show: Show, *, skip_unfit: bool) -> int:
     from fleet import manifest as manifests  # noqa: PLC0415 - `validate` needs no cloud
+    from fleet.cli.earlier import is_over, latest  # noqa: PLC0415
     from fleet.cli.surveys import look  # noqa: PLC0415
     from fleet.clock import SystemClock  # noqa: PLC0415
     from fleet.cloud.registry import connect  # noqa: PLC0415
     from fleet.report import preview as report  # noqa: PLC0415
     from fleet.runs import state_folder  # noqa: PLC0415
 
-    cloud = connect(loaded.settings.cloud, SystemClock())
+    cloud, state = connect(loaded.settings.cloud, SystemClock()), state_folder()
     try:
-        found, ahead = await look(loaded, cloud, state_folder(), limit=limit, skip_unfit=skip_unfit)
+        going_on = latest(state, loaded.settings.plan, await cloud.whoami())
+        if going_on is not None and not is_over(going_on.run) and show.save is None:
+            return _show_unfinished(going_on, show)
+        found, ahead = await look(loaded, cloud, state, limit=limit, skip_unfit=skip_unfit, again=show.again)
     finally:
         await cloud.close()
     if show.output == "json":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from fleet import logs, runs
+from fleet import history, logs, runs
 from fleet.claims import check_unclaimed
 from fleet.cli.common import (
     F,
@@ -27,20 +26,21 @@ from fleet.cli.common import (
     selection_options,
 )
 from fleet.cli.display import configure_logs, displayed, heartbeat_option
+from fleet.cli.earlier import Earlier, is_over, latest, runs_of, tell_left_out
 from fleet.cli.plans import load_for_action
 from fleet.cli.surveys import look, read_manifest
 from fleet.cli.telling import Telling
 from fleet.clock import SystemClock
 from fleet.cloud.api import Cloud
 from fleet.cloud.registry import connect
-from fleet.core.edits import edits, same_content
+from fleet.core.edits import edits
 from fleet.core.forecast import Forecast
-from fleet.core.model import Identity, ServerId
+from fleet.core.model import Identity
 from fleet.core.settings import Settings
 from fleet.core.state import IN_FLIGHT, Phase, Run
 from fleet.engine import outcome
 from fleet.errors import Exit, FleetError, PlanError, Problem
-from fleet.journal import Tail, load
+from fleet.journal import load
 from fleet.life import Life, check_edit, check_identity, live, open_run, resume_run
 from fleet.manifest import SHOWN, Manifest
 from fleet.objections import check_ground
@@ -49,10 +49,11 @@ from fleet.outlook import Outlook
 from fleet.plan import LoadedPlan
 from fleet.report import preview as preview_report
 from fleet.report.beside import HEARTBEAT_S
-from fleet.report.digest import Digest, digest_of, keep_of
+from fleet.report.closing import closing_lines
+from fleet.report.digest import keep_of
 from fleet.report.pulse import Pulse, Took, watching
 from fleet.report.status import as_data, headline, summary
-from fleet.survey import Survey, opening, resolve_passwords
+from fleet.survey import opening, resolve_passwords
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +83,6 @@ class Options:
     wait: bool = False
     override_freeze: str | None = None
     metrics_file: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """A run that is on the disk already."""
-
-    journal: Path
-    run: Run
-    tail: Tail
 
 
 def _log_options(function: F) -> F:
@@ -167,6 +159,7 @@ def run(plan: Path, journal: Path | None, *, check: bool, **options: object) -> 
             str(plan),
             *(f"--limit={each}" for each in chosen.limit),
             *(["--skip-unfit"] if chosen.skip_unfit else []),
+            *(["--again"] if chosen.again else []),
         ]
         return int(preview.main(arguments, standalone_mode=False) or 0)
     return asyncio.run(run_plan(load_for_action(plan), journal, chosen))
@@ -213,50 +206,6 @@ def _at(journal: Path, plan: str) -> Earlier | None:
     return Earlier(journal, found, tail)
 
 
-def _runs_of(state: Path, plan: str, identity: Identity) -> Iterator[tuple[Path, Digest]]:
-    """Yield the runs of *plan* on this cloud and project, the newest first.
-
-    The same plan on another one (its region may come from the environment) is another matter.
-    """
-    for name, journal in runs.journals_of(state, plan):
-        if runs.is_stillborn(journal):
-            continue
-        found = digest_of(journal)
-        if found.run != name:
-            say(f"warning: {journal} is a copy of run {found.run}, and is ignored")
-        elif (found.plan, found.project, found.cloud) == (plan, identity.project_id, identity.cloud):
-            yield journal, found
-
-
-def _latest(state: Path, plan: str, identity: Identity) -> Earlier | None:
-    """Return the run of *plan* to go on with: an unfinished one before a newer one that is finished."""
-    newest: Path | None = None
-    for journal, found in _runs_of(state, plan, identity):
-        if not found.settled:
-            return Earlier(journal, *load(journal))
-        newest = newest or journal
-    return Earlier(newest, *load(newest)) if newest else None
-
-
-def _reinstalled_before(state: Path, found: Survey) -> dict[ServerId, str]:
-    """Return whom a run of this plan has reinstalled with the same contents, and what became of it, in words.
-
-    A failed server that may have been wiped is no different: that is for a person to decide. Whatever else
-    was edited since (waves, expectations, who else is selected), or narrowed by ``--limit``: to be wiped once
-    more takes ``--again``.
-    """
-    targets = {target.name: target.reinstall for target in found.settings.targets}
-    wanted = {member.id: targets[member.target] for member in found.members}
-    done: dict[ServerId, str] = {}
-    for _, earlier in _runs_of(state, found.settings.plan, found.identity):
-        for tried in earlier.tried:
-            for words, servers in (("reinstalled by", tried.verified), ("failed in", tried.failed)):
-                for server in servers:
-                    if server in wanted and same_content(tried.reinstall, wanted[server]):
-                        done.setdefault(server, f"{words} run {earlier.run}")
-    return done
-
-
 async def run_plan(loaded: LoadedPlan, journal: Path | None, options: Options) -> int:
     """Open a run of a plan, or go on with the one that is unfinished; return the exit code."""
     telling = _telling(loaded.settings, options)
@@ -278,10 +227,10 @@ async def _run_plan(loaded: LoadedPlan, journal: Path | None, options: Options, 
     try:
         cloud = connect(loaded.settings.cloud, SystemClock())
         identity = await cloud.whoami()
-        earlier = _at(journal, plan) if journal else _latest(state, plan, identity)
+        earlier = _at(journal, plan) if journal else latest(state, plan, identity)
         if earlier and options.ignore_before and earlier.run.opened_at < options.ignore_before:
             earlier = None
-        if earlier is not None and not _is_over(earlier.run):
+        if earlier is not None and not is_over(earlier.run):
             _no_limit(options, earlier.run)
             if manifest is not None:
                 _same_manifest(manifest, earlier.run)
@@ -333,7 +282,7 @@ def _same_manifest(manifest: Manifest, found: Run) -> None:
 
 def _unused(manifest: Manifest, state: Path, identity: Identity) -> None:
     """Refuse a manifest that a run has used up. Only this machine's runs are known here."""
-    for _, earlier in _runs_of(state, manifest.plan, identity):
+    for _, earlier in runs_of(state, manifest.plan, identity):
         if earlier.manifest == manifest.digest:
             raise PlanError(
                 Problem(
@@ -342,11 +291,6 @@ def _unused(manifest: Manifest, state: Path, identity: Identity) -> None:
                     "servers of that run another try",
                 )
             )
-
-
-def _is_over(found: Run) -> bool:
-    """Tell whether nothing is left to do: everybody is settled, and nothing is owed."""
-    return found.is_settled and not found.owes
 
 
 def _differs(found: Run, settings: Settings, options: Options) -> bool:
@@ -389,16 +333,21 @@ async def _open(
     clock = SystemClock()
     limit = options.limit if manifest is None else manifest.limit
     found, ahead = await look(
-        loaded, cloud, state, limit=limit, skip_unfit=options.skip_unfit, manifest=manifest
+        loaded,
+        cloud,
+        state,
+        limit=limit,
+        skip_unfit=options.skip_unfit,
+        manifest=manifest,
+        again=options.again,
     )
     if not options.quiet:
         for line in preview_report.as_text(found, outlook=ahead):
             say(line)
+        tell_left_out(found)
     # First, since a server that another run is reinstalling also looks unfit.
     check_unclaimed(state, (member.id for member in found.members))
     found.refuse(loaded.located)
-    if not options.again:
-        _leave_out(found, _reinstalled_before(state, found), options)
     if len(found.skipped) == len(found.members):
         failed = sum(reason.startswith("failed in") for reason in found.skipped.values())
         if failed:
@@ -432,19 +381,6 @@ async def _open(
         return await _live(life, path, clock, options, telling)
     finally:
         lock.release()
-
-
-def _leave_out(found: Survey, done: Mapping[ServerId, str], options: Options) -> None:
-    """Skip whom an earlier run of this very plan has verified: a canary is not wiped once more."""
-    names = []
-    for member in found.members:
-        if member.id in done and member.id not in found.skipped:
-            found.skipped[member.id] = f"{done[member.id]}; --again does it anew"
-            names.append(member.name or member.id)
-    if names and not options.quiet:
-        some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-        say(f"{len(names)} of these servers are left out: an earlier run of this plan did them ({some})")
-        say("hint: --again reinstalls them once more")
 
 
 def _ask(servers: int, options: Options, manifest: Manifest | None = None) -> None:
@@ -491,7 +427,7 @@ async def _resume_under_lock(journal: Path, plan: str, options: Options, telling
         # Read again under the lock: the process that held it may have just finished the run.
         found, tail = load(journal)
         telling.about(found, journal)
-        if _is_over(found):
+        if is_over(found):
             return _nothing_to_do(found, options)
         return await _go_on(Earlier(journal, found, tail), state, options, None, telling)
     finally:
@@ -611,7 +547,9 @@ def _last_words(found: Run, journal: Path, options: Options, code: int) -> None:
         if options.output == "json":
             print_json(as_data(found, worked_on=None, now=now(), name=name))
         elif not options.quiet or _matters(found, code):
-            print_lines(summary(found, now=now(), name=name, journal=str(journal)))
+            seen = history.read(runs.state_folder(), found.settings.plan)
+            closing = closing_lines(found, now(), seen)
+            print_lines(summary(found, now=now(), name=name, journal=str(journal), closing=closing))
 
 
 def _matters(found: Run, code: int) -> bool:

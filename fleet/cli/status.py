@@ -6,10 +6,12 @@ from itertools import chain, islice
 
 import click
 
+from fleet import history
 from fleet.cli.common import name_of, now, output_option, print_json, print_lines, run_argument
 from fleet.errors import Exit, JournalError
 from fleet.journal import load
 from fleet.report import status as report
+from fleet.report.closing import closing_data, closing_lines
 from fleet.report.digest import digest_of
 from fleet.report.inventory import GROUPS, as_inventory, names
 from fleet.report.notices import status_lines, told_data
@@ -72,16 +74,25 @@ def status(
     worked_on = is_locked(journal)
     found, _ = load(journal)
     name = name_of(journal, found.id)
+    seen = history.read(state_folder(), found.settings.plan)
     told = Told(told_path(state_folder(), found.settings.plan))
     if output == "json":
         data = report.as_data(found, worked_on=worked_on, now=now(), name=name)
+        data |= closing_data(found, now(), seen)
         print_json(data | told_data(found, told, now=now(), worked_on=worked_on))
     elif output == "inventory":
         print_json(as_inventory(found))
     elif output == "names":
         print_lines(names(found, only))
     else:
-        lines = iter(report.as_text(found, worked_on=worked_on, now=now(), name=name, everything=everything))
+        lines = report.as_text(
+            found,
+            worked_on=worked_on,
+            now=now(),
+            name=name,
+            everything=everything,
+            closing=closing_lines(found, now(), seen),
+        )
         silence = status_lines(found, told, now=now(), worked_on=worked_on)
         print_lines(chain(islice(lines, 1), silence, lines))
     return Exit.OK

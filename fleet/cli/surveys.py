@@ -10,6 +10,7 @@ from pathlib import Path
 from fleet import freeze, history
 from fleet import manifest as manifests
 from fleet.cli.common import now
+from fleet.cli.earlier import leave_out
 from fleet.cloud.api import Cloud
 from fleet.core.preflight import Finding
 from fleet.core.settings import SHUFFLE
@@ -31,8 +32,12 @@ async def look(
     limit: tuple[str, ...] = (),
     skip_unfit: bool = False,
     manifest: Manifest | None = None,
+    again: bool = False,
 ) -> tuple[Survey, Outlook]:
-    """Survey a plan's servers; with a *manifest*, those that it names and that are still as it says."""
+    """Survey a plan's servers; with a *manifest*, those that it names and that are still as it says.
+
+    Whom an earlier run of the plan has tried is left out, unless *again*.
+    """
     shuffled = any(SHUFFLE in target.rollout.order for target in loaded.settings.targets)
     seed = secrets.randbits(32) if shuffled else 0
     found = await survey(
@@ -48,6 +53,8 @@ async def look(
     )
     if manifest is not None:
         found = manifests.pinned(found, manifest)
+    if not again:
+        leave_out(state, found)
     seen = history.read(state, loaded.settings.plan)
     settings = loaded.settings
     frozen, unread = await freeze.read(settings.freeze, settings.folder, dict(os.environ), now())

@@ -33,14 +33,17 @@ class Forecast:
             self._all.append(took_s)
 
     def expected_s(self, run: Run, server: ServerState) -> float:
-        """Return the seconds to reckon with: of its kind, else of its target, else the plan's time-outs."""
+        """Return the seconds to reckon with: of its kind and of its target, else the plan's time-outs.
+
+        The longer of what earlier runs and this one have seen: a cloud that is slower tonight than ever must
+        not be taken at its word of then.
+        """
         member = server.member
         here = [took_s for _, took_s in run.targets[member.target].took]
         own = self._of_kind.get((member.image, member.flavor, member.zone), [])
-        for seen in (own, here, self._all):
-            if len(seen) >= ENOUGH:
-                return quantile(seen)
-        return longest_s(run.target(server))
+        if seen := [quantile(each) for each in (own, here) if len(each) >= ENOUGH]:
+            return max(seen)
+        return quantile(self._all) if len(self._all) >= ENOUGH else longest_s(run.target(server))
 
 
 def quantile(seen: list[float]) -> float:

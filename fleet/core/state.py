@@ -427,6 +427,13 @@ def _spread_attributes(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for target in settings.targets for name in target.rollout.spread))
 
 
+def may_follow(server: ServerState, kind: type) -> bool:
+    """Tell whether an event of *kind* may happen to a server as it stands."""
+    if kind is ev.Retried and server.phase is Phase.SKIPPED and not server.changed:
+        return False  # a person has taken it out
+    return kind in TRANSITIONS[server.phase]
+
+
 def check(run: Run, event: ev.Event) -> None:
     """Raise IllegalEventError if *event* cannot follow; ask before it is written down for good."""
     if isinstance(event, ev.RunOpened):
@@ -438,8 +445,7 @@ def check(run: Run, event: ev.Event) -> None:
         server = run.servers.get(event.server)
         if server is None:
             raise IllegalEventError(f"{type(event).__name__} for {event.server}, which is not in the run")
-        taken_out = server.phase is Phase.SKIPPED and not server.changed and isinstance(event, ev.Retried)
-        if type(event) not in TRANSITIONS[server.phase] or taken_out:
+        if not may_follow(server, type(event)):
             raise IllegalEventError(f"{type(event).__name__} for {server.label}, which is {server.phase}")
 
 

@@ -89,10 +89,15 @@ class Horizon:
             expected_s=lambda server: self._forecast.expected_s(run, server),
         )
 
-    def ahead(self, now: datetime) -> Ahead:
-        """Say when it would be over. Costs the waves that are left and the servers in flight."""
+    def ahead(self, now: datetime, *, resumed: bool = False) -> Ahead:
+        """Say when it would be over. Costs the waves that are left and the servers in flight.
+
+        Args:
+            now: UTC.
+            resumed: A later life is asked about: that this one is drained does not matter.
+        """
         run, schedule = self._pulse.run, self._schedule()
-        stopped = run.held is not None or run.drained is not None
+        stopped = run.held is not None or (run.drained is not None and not resumed)
         if run.is_settled or (stopped and not run.in_flight):
             return Ahead(None)
         rest = max((self._rest_s(target, now) for target in run.settings.targets), default=0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -160,9 +160,23 @@ def _server(run: Run, server: ServerState, now: datetime) -> dict[str, Any]:
 
 
 def as_text(
-    run: Run, *, worked_on: str | None, now: datetime, name: str, everything: bool = False
+    run: Run,
+    *,
+    worked_on: str | None,
+    now: datetime,
+    name: str,
+    everything: bool = False,
+    closing: Iterable[str] = (),
 ) -> Iterator[str]:
     """Yield the lines for people: what needs them first.
+
+    Args:
+        run: As the journal tells it.
+        worked_on: Who works on it at the moment, or None.
+        now: UTC.
+        name: What the command line finds the run by.
+        everything: Every server, however many.
+        closing: Lines about its time, from `fleet.report.closing`.
 
     Raises:
         Miscounted: After the last line, when the figures do not add up.
@@ -199,6 +213,7 @@ def as_text(
         reasons = Counter(why_waiting(run, server, outside) for server in waiting)
         for reason, count in reasons.most_common():
             yield f"  {count} x {reason}"
+    yield from closing
     if (step := next_step(run, worked_on, name)) is not None:
         yield f"next: {step}"
     figures(run)
@@ -242,7 +257,9 @@ def duration(span: timedelta) -> str:
     return f"{seconds // 86400}d{seconds % 86400 // 3600}h"
 
 
-def summary(run: Run, *, now: datetime, name: str, journal: str) -> Iterator[str]:
+def summary(
+    run: Run, *, now: datetime, name: str, journal: str, closing: Iterable[str] = ()
+) -> Iterator[str]:
     """Yield the last words of a life; the very last ones say how to go on, if there is a way.
 
     Raises as `as_text`.
@@ -254,6 +271,7 @@ def summary(run: Run, *, now: datetime, name: str, journal: str) -> Iterator[str
     failed = [each for each in run.servers.values() if each.phase is Phase.FAILED or each.changed]
     yield from _cut((_failed(server) for server in failed), _SHOWN, len(failed))
     yield f"journal: {journal}"
+    yield from closing
     if (step := next_step(run, None, name)) is not None:
         yield f"next: {step}"
     figures(run)

@@ -135,7 +135,7 @@ MUTANTS = (
         "any-event-follows",
         "what the table does not name is refused",
         "fleet/core/state.py",
-        "        if type(event) not in TRANSITIONS[server.phase]:\n",
+        "        if not may_follow(server, type(event)):\n",
         "        if False:\n",
         STATE,
     ),
