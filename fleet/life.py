@@ -15,11 +15,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from fleet import history
 from fleet.checks import NetworkChecker
 from fleet.claims import Claim, claim_servers, half_done_of
-from fleet.clock import Clock, cancel_all
+from fleet.clock import Clock
 from fleet.cloud.api import Cloud
+from fleet.control import Control
 from fleet.core.edits import edits
 from fleet.core.events import FreezeOverridden, RunOpened, RunResumed, Skipped
 from fleet.core.forecast import Forecast
@@ -29,7 +32,6 @@ from fleet.core.state import SETTLED, Phase, Run
 from fleet.engine import Engine
 from fleet.errors import Exit, FleetError, JournalError, PlanError, Problem
 from fleet.hooks import CommandHooks
-from fleet.inbox import POLL_S, Inbox
 from fleet.journal import Journal, Listener, Recorder, Tail
 from fleet.machine import machine_of
 from fleet.orders import Orders
@@ -222,21 +224,19 @@ async def live(
         slots=slots,
         hooks=CommandHooks(life.run.settings.folder, life.recorder.journal.path),
     )
-    inbox = Inbox(life.recorder.journal.path)
-    listening = asyncio.create_task(_listen(inbox, engine), name="inbox")
+    control = await _listen(life, engine)
     try:
         with _signals(engine) as seen:
             async with outlook:
                 code = await engine.work()
     finally:
         history.keep(state, life.run, verified)
-        await cancel_all({listening})
-        inbox.close()
+        await control.close()
         slots.close()
     return _SIGNALS[seen[-1]] if code is Exit.INTERRUPTED and seen else code
 
 
-async def _listen(inbox: Inbox, engine: Engine) -> None:
+async def _listen(life: Life, engine: Engine) -> Control:
     """Carry out what other shells ask for; the engine hears of it at once."""
 
     def change(order: Order) -> str:
@@ -245,13 +245,12 @@ async def _listen(inbox: Inbox, engine: Engine) -> None:
             return f"run {engine.run.id} is drained: {in_flight_words(engine.run)}"
         return engine.steer(lambda run, record: carry_out(run, record, order))
 
-    while True:
-        for order, answer in inbox.take():
-            try:
-                answer(change(order))
-            except FleetError as error:
-                answer(f"error: {error}")
-        await asyncio.sleep(POLL_S)
+    control = Control(life.recorder.journal.path, life.run.id, change)
+    try:
+        await control.open()
+    except FleetError as error:  # a night is not lost for it: signals still work
+        structlog.get_logger().warning(str(error), run=life.run.id)
+    return control
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """A person's decisions about a run: hold, release, drain, approve, retry, skip.
 
 The same functions serve a run at rest, whose journal the command writes itself, and a run that is being
-worked on, whose process finds the order in its inbox (`fleet.inbox`).
+worked on, whose process is given the order over its socket (`fleet.control`).
 """
 
 from __future__ import annotations

@@ -147,7 +147,6 @@ ALLOWED = {
     "clock.py": {"datetime.now"},
     "runs.py": {"datetime.now", "time.sleep", "time.monotonic"},  # locks between real processes
     "cli/common.py": {"datetime.now"},
-    "inbox.py": {"time.sleep"},  # a command that waits for another process
     "survey.py": {"datetime.now"},  # how old a backup is, where nobody says what time it is
     "reach.py": {"datetime.now"},  # how long a certificate is still good, for the doctor
     "cli/simulator.py": {"time.sleep", "time.monotonic"},  # waits for a process of its own to come up

@@ -12,9 +12,9 @@ import click
 
 from fleet.cli.common import name_of, print_lines, run_argument, say
 from fleet.clock import SystemClock
+from fleet.control import ask
 from fleet.core.state import Run
 from fleet.errors import Exit, LockedError
-from fleet.inbox import ask
 from fleet.journal import Journal, Recorder, load
 from fleet.report.status import headline, next_step
 from fleet.runs import find, lock_run, state_folder
@@ -50,8 +50,19 @@ def give(journal: Path, order: Order) -> Given:
     except LockedError:
         words = ask(journal, order)
         if words is None:
-            return _at_rest(journal, order)  # it has ended meanwhile, or does not listen: exit 7 then
+            return _not_asked(journal, order)
         return Given(words.removeprefix("error: "), refused=words.startswith("error: "))
+
+
+def _not_asked(journal: Path, order: Order) -> Given:
+    """Do it here if the process has ended meanwhile; else say that it got no order."""
+    try:
+        return _at_rest(journal, order)
+    except LockedError as error:
+        raise LockedError(
+            f"{error.message}, which takes no orders now: it starts or ends, or is stopped; it got none",
+            hint="nothing was done and nothing will be: give the order again",
+        ) from error
 
 
 def _at_rest(journal: Path, order: Order) -> Given:
@@ -96,7 +107,7 @@ def _steer(
 def hold(run: str | None, reason: str) -> int:
     """Start nothing more. Whoever is wiped is brought to its end, whoever is not wiped yet is put back.
 
-    Works on a running run too, within a second. `fleet release` lets it go on.
+    Works on a running run too, at once. `fleet release` lets it go on.
 
     \b
     Example:
