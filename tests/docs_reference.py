@@ -33,7 +33,8 @@ def cell(text: str) -> str:
 
 def para(text: str) -> str:
     """Return a paragraph in lines as this project has them."""
-    return textwrap.fill(text, 110, break_long_words=False, break_on_hyphens=False)
+    whole = re.sub(r"`[^`]*`", lambda span: span[0].replace(" ", "\0"), text)  # no line ends in a code span
+    return textwrap.fill(whole, 110, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
 
 
 def table(*rows: tuple[str, ...]) -> Iterator[str]:
@@ -470,9 +471,10 @@ def plan_fields() -> Iterator[str]:
     yield "# The plan: every field"
     yield ""
     yield para(
-        "Editors show the same: the first line of [`plans/cron.yaml`](../../plans/cron.yaml) and its like "
-        "may name the JSON Schema that `fleet schema` prints. Nearly every field is optional. What limits, "
-        "windows, checks and hooks exactly mean is on pages of their own ([the map](../README.md))."
+        "Editors show the same where a plan's first line is "
+        "`# yaml-language-server: $schema=./plan.schema.json`, and `fleet schema > plan.schema.json` was "
+        "given in its folder. Nearly every field is optional. What limits, windows, checks and hooks exactly "
+        "mean is on pages of their own ([the map](../README.md))."
     )
     yield ""
     yield from table(
