@@ -6,7 +6,9 @@ A terminal that has gone away, is held by Ctrl-S, or cannot show what we draw, m
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
+from collections import deque
 from types import TracebackType
 from typing import Self, TextIO, cast
 
@@ -47,6 +49,38 @@ class Lenient:
         return self._stream.fileno()
 
 
+class _Lines:
+    """Standard error while a display is on it: lines wait here until they are drawn above it.
+
+    Whoever writes one does not wait, although the terminal may be held.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._parts: deque[str] = deque()
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        """Put it with the others."""
+        if not isinstance(text, str):
+            raise TypeError("text is wanted")  # click asks by trying
+        self._parts.append(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Wait for nothing."""
+
+    def taken(self) -> list[str]:
+        """Return the whole lines that nobody has drawn yet."""
+        while self._parts:
+            self._rest += self._parts.popleft()
+        *lines, self._rest = self._rest.split("\n")
+        return lines
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
 class Screen:
     """Draws the latest glance, twice a second. Use it as a context.
 
@@ -61,6 +95,8 @@ class Screen:
     def __init__(self, stream: TextIO, *, mine: bool) -> None:
         self._console = Console(file=cast("TextIO", Lenient(stream)))
         self._mine = mine
+        self._before: TextIO | None = None
+        self._lines: _Lines | None = None
         self._glance: Glance | None = None
         self._words = ""
         self._live: Live | None = None
@@ -80,6 +116,9 @@ class Screen:
     def __enter__(self) -> Self:
         """Begin to draw."""
         self._live = self._begin()
+        if self._mine:
+            self._before, self._lines = sys.stderr, _Lines(sys.stderr)
+            sys.stderr = cast("TextIO", self._lines)
         self._thread.start()
         return self
 
@@ -87,11 +126,16 @@ class Screen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Draw the last glance, and leave it on the screen."""
+        self._give_back()
         self._over.set()
         self._thread.join(timeout=5.0)  # a terminal that is held keeps nobody
         if self._live is not None and not self._thread.is_alive():
             with contextlib.suppress(Exception):
                 self._live.stop()
+
+    def _give_back(self) -> None:
+        if self._before is not None and sys.stderr is self._lines:
+            sys.stderr = self._before
 
     def _begin(self) -> Live:
         live = Live(
@@ -99,6 +143,7 @@ class Screen:
             console=self._console,
             auto_refresh=False,
             redirect_stdout=False,
+            redirect_stderr=False,
             vertical_overflow="crop",
         )
         live.start()
@@ -115,6 +160,7 @@ class Screen:
             self._refresh()
         except Exception as error:  # noqa: BLE001 - whatever it is: a run goes on without its display
             self.failed = error
+            self._give_back()
 
     def _refresh(self) -> None:
         assert self._live is not None  # noqa: S101 - the thread is started after it
@@ -124,4 +170,6 @@ class Screen:
             self._live.stop()
             self._console.clear()
             self._live = self._begin()
+        for line in self._lines.taken() if self._lines else ():
+            self._console.print(Text.from_ansi(line))
         self._live.refresh()
