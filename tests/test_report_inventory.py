@@ -67,7 +67,8 @@ def test_the_command(tmp_path: Path) -> None:
     written.append(make_run().opened, AT)
     written.close()
     runner = CliRunner()
-    done = runner.invoke(status, [str(journal), "-o", "inventory"], standalone_mode=False)
+    done = runner.invoke(status, [str(journal), "-o", "ansible"], standalone_mode=False)
+    assert done.output == runner.invoke(status, [str(journal), "-o", "inventory"]).output
     assert len(json.loads(done.output)["all"]["children"]["never_touched"]["hosts"]) == 6
     done = runner.invoke(
         status, [str(journal), "-o", "names", "--only", "never_touched"], standalone_mode=False

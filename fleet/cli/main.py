@@ -40,6 +40,7 @@ _COMMANDS = {
     "unclaim": ("fleet.cli.unclaim", "unclaim", "Show who has claimed servers; take a dead run's off."),
     "doctor": ("fleet.cli.doctor", "doctor", "Say what works and what to mend. Changes nothing."),
     "schema": ("fleet.cli.plans", "schema", "Print the JSON Schema of plans, for editors."),
+    "completion": ("fleet.cli.completion", "completion", "Print a completion script for a shell."),
     "simulator": ("fleet.cli.simulator", "simulator", "Serve the built-in cloud over HTTP, on loopback."),
 }
 

@@ -25,9 +25,9 @@ from fleet.told import Told, told_path
 @click.option(
     "-o",
     "--output",
-    type=click.Choice(["text", "json", "inventory", "names"]),
+    type=click.Choice(["text", "json", "ansible", "inventory", "names"]),
     default="text",
-    help="Text for people, JSON for pipes, an Ansible inventory, or one name a line.",
+    help="Text for people, JSON for pipes, an Ansible inventory (under either name), or one name a line.",
 )
 @click.option(
     "--only",
@@ -59,7 +59,7 @@ def status(
       fleet status
       fleet status --watch
       fleet status web-tier -o json | jq '.servers[] | select(.phase == "failed")'
-      fleet status web-tier -o inventory > inventory.json
+      fleet status web-tier -o ansible > inventory.json
       ansible-playbook -i inventory.json -l verified site.yaml
     """  # noqa: D301 - click's mark for "do not rewrap"
     if only and output != "names":
@@ -80,7 +80,7 @@ def status(
         data = report.as_data(found, worked_on=worked_on, now=now(), name=name)
         data |= closing_data(found, now(), seen)
         print_json(data | told_data(found, told, now=now(), worked_on=worked_on))
-    elif output == "inventory":
+    elif output in {"ansible", "inventory"}:
         print_json(as_inventory(found))
     elif output == "names":
         print_lines(names(found, only))
