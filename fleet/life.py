@@ -38,6 +38,7 @@ from fleet.orders import Orders
 from fleet.outlook import Outlook
 from fleet.runs import keep_files, keep_link, make_folder, state_folder
 from fleet.steering import Order, carry_out, in_flight_words
+from fleet.systemd import notify, tell_systemd
 from fleet.whereami import own_server_ids, whoami
 
 _SIGNALS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.TERMINATED}
@@ -204,7 +205,7 @@ async def live(
         patient: Wait for windows and approvals instead of ending.
         override_freeze: Why frozen days do not count, or None: they do.
     """
-    life.recorder.listeners = listeners
+    life.recorder.listeners = (*listeners, tell_systemd(life.run))
     state = state_folder()
     slots = machine_of(state)
     if override_freeze is not None:
@@ -230,6 +231,7 @@ async def live(
             async with outlook:
                 code = await engine.work()
     finally:
+        notify("STOPPING=1")
         history.keep(state, life.run, verified)
         await control.close()
         slots.close()

@@ -54,6 +54,7 @@ from fleet.report.digest import keep_of
 from fleet.report.pulse import Pulse, Took, watching
 from fleet.report.status import as_data, headline, summary
 from fleet.survey import opening, resolve_passwords
+from fleet.systemd import notify
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,9 @@ def run(plan: Path, journal: Path | None, *, check: bool, **options: object) -> 
             *(["--again"] if chosen.again else []),
         ]
         return int(preview.main(arguments, standalone_mode=False) or 0)
-    return asyncio.run(run_plan(load_for_action(plan), journal, chosen))
+    loaded = load_for_action(plan)
+    notify("READY=1")
+    return asyncio.run(run_plan(loaded, journal, chosen))
 
 
 @click.command()
@@ -176,6 +179,7 @@ def resume(run: str | None, **options: object) -> int:
       fleet resume web-tier
     """  # noqa: D301 - click's mark for "do not rewrap"
     chosen = Options(yes=True, **options)  # type: ignore[arg-type]  # click has checked them
+    notify("READY=1")
     return asyncio.run(_resume(runs.find(run, runs.state_folder()), chosen))
 
 
