@@ -56,7 +56,8 @@ def carry_out(run: Run, record: Callable[[Event], None], order: Order) -> str:
             chosen = named(run, order.servers, {Phase.FAILED}, changed=True)
             for server in chosen:
                 record(Retried(server=server.id, reason=f"{order.reason} ({order.by})"))
-            return f"{len(chosen)} servers wait for another try: {_names(chosen)}"
+            count = "1 server waits" if len(chosen) == 1 else f"{len(chosen)} servers wait"
+            return f"{count} for another try: {_names(chosen)}"
         case "skip":
             chosen = named(run, order.servers, {Phase.WAITING, Phase.FAILED})
             for server in chosen:

@@ -397,7 +397,8 @@ def _ask(servers: int, options: Options, manifest: Manifest | None = None) -> No
         return
     if not sys.stdin.isatty():
         raise PlanError(Problem("there is no terminal to ask on", hint="--yes runs without asking"))
-    say(f"The system disks of {servers} servers will be wiped.")
+    whose = "disk of 1 server" if servers == 1 else f"disks of {servers} servers"
+    say(f"The system {whose} will be wiped.")
     if manifest is not None:
         say(f"digest of the manifest: {manifest.digest}")
         answer = click.prompt(
