@@ -268,7 +268,11 @@ def test_a_copy_of_a_run_in_the_state_folder_is_ignored_aloud(tmp_path: Path) ->
         plan = fleet.plan(plan_text())
         unfinished(fleet, plan)
         [journal] = fleet.journals()
-        shutil.copytree(journal.parent, journal.parent.with_name(journal.parent.name + ".bak"))
+        shutil.copytree(
+            journal.parent,
+            journal.parent.with_name(journal.parent.name + ".bak"),
+            ignore=shutil.ignore_patterns("*.control"),
+        )
         done = fleet("run", plan, "--yes")
         assert done.code == 0, done.err
         assert "is a copy of run" in done.err
