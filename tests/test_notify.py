@@ -258,10 +258,11 @@ def test_pauses_grow_and_are_spread() -> None:
 
 
 def test_the_file_is_its_owners_and_survives_what_it_is_not(tmp_path: Path) -> None:
-    path = tmp_path / "plans" / "p.told.json"
+    path = tmp_path / "state" / "plans" / "p.told.json"
     told = Told(path)
     told.deliver("a", {"r/x"}, AT)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    modes = [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent, path.parent.parent)]
+    assert modes == [0o600, 0o700, 0o700], "the state folder too, if it was not there yet"
     assert told.keys("a") == {"r/x"}
     assert told.keys("b") == set()
     path.write_text("not JSON")
