@@ -115,8 +115,9 @@ def test_the_key_pair_was_deleted_at_noon(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["a person", "a gate"])
 def test_an_incident_begins(tmp_path: Path, how: str) -> None:
     """Nothing new is started; who is wiped comes to its end; who is not is put back."""
-    with fleet_on(tmp_path, fleet_text(8, speed=40)) as (fleet, cloud):
+    with fleet_on(tmp_path, fleet_text(8, speed=60)) as (fleet, cloud):
         hooks, out = pooled(tmp_path)
+        hooks += "limits: {booting: 1}\n"  # so that somebody is off and drained, and not wiped yet
         green = tmp_path / "green"
         green.touch()
         gate = f"gates: [{{command: [test, -e, {green}]}}]\n" if how == "a gate" else ""
@@ -142,6 +143,9 @@ def test_an_incident_begins(tmp_path: Path, how: str) -> None:
             assert "INC-4711" in status
             (told,) = [event for event in fleet.events() if event["event"] == "RunHeld"]
             assert told["by"], "who"
+            later = [event["event"] for event in fleet.events() if event["seq"] > told["seq"]]
+            assert "ReinstallRequested" not in later, "who was not wiped yet is not wiped any more"
+            assert "PutBack" in later, "and somebody was on the way to it"
             begun = fleet.count("Admitted")
             assert begun < 8
             figures = fleet("status", run, "-o", "json").data["figures"]

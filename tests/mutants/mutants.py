@@ -724,7 +724,7 @@ MUTANTS = (
         "fleet/runbook.py",
         "if server.wiped is False and (why := await ctx.not_now()) is not None:",
         "if False and (why := await ctx.not_now()) is not None:",
-        ("tests/test_steering.py", "tests/test_stories_rollout.py"),
+        ("tests/test_evenings.py",),
     ),
     # -- debts and hooks --------------------------------------------------------------------------------
     Mutant(

@@ -25,7 +25,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("fleet", "tests", "plans", "pyproject.toml", "README.md")
 LIMIT_S = 600
 
 
@@ -40,13 +39,12 @@ class Outcome:
 
 
 def copy_tree(to: Path) -> None:
-    """Copy what the tests need."""
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, to / name)
+    """Copy what is tracked, as it stands in the working tree."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name)
 
 
 def put_in(mutant: Mutant, tree: Path) -> str:
@@ -61,8 +59,16 @@ def put_in(mutant: Mutant, tree: Path) -> str:
     return "" if compiled.returncode == 0 else f"it is no Python: {compiled.stderr.decode()[-200:]}"
 
 
+class NotRunError(Exception):
+    """The tests could not be run: nobody has noticed anything."""
+
+
 def test(tree: Path, where: list[str]) -> str | None:
-    """Run tests in the copy; return the first that fails, or None."""
+    """Run tests in the copy; return the first that fails, or None.
+
+    Raises:
+        NotRunError: pytest ended otherwise, for example since there is no such file.
+    """
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *where]
     environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
@@ -76,7 +82,7 @@ def test(tree: Path, where: list[str]) -> str | None:
     for line in done.stdout.splitlines():
         if line.startswith(("FAILED ", "ERROR ")):
             return line.split(" - ")[0].split(" ", 1)[1]
-    return f"pytest ended with {done.returncode}"
+    raise NotRunError(f"pytest ended with {done.returncode}: {(done.stdout + done.stderr)[-200:]}")
 
 
 def judge(mutant: Mutant) -> Outcome:
@@ -87,9 +93,12 @@ def judge(mutant: Mutant) -> Outcome:
         copy_tree(tree)
         if problem := put_in(mutant, tree):
             return Outcome(mutant, None, 0.0, problem)
-        noticed = test(tree, list(mutant.tests)) if mutant.tests else None
-        if noticed is None:
-            noticed = test(tree, ["tests"])
+        try:
+            noticed = test(tree, list(mutant.tests)) if mutant.tests else None
+            if noticed is None:
+                noticed = test(tree, ["tests"])
+        except NotRunError as error:
+            return Outcome(mutant, None, time.monotonic() - began, str(error))
     return Outcome(mutant, noticed, time.monotonic() - began)
 
 
