@@ -132,6 +132,8 @@ def test_an_incident_begins(tmp_path: Path, how: str) -> None:
             wait_until(lambda: fleet("status", run, "-o", "json").data["figures"]["in_flight"] == 0)
             assert "gate is red: command test" in fleet("status", run).out
             assert fleet.count("Admitted") == begun
+            names = [event["event"] for event in fleet.events()]
+            assert "ReinstallRequested" not in names[names.index("Paused") :], "while it is red"
             assert list(out.iterdir()) == []
             green.touch()
         else:

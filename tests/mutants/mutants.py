@@ -719,8 +719,8 @@ MUTANTS = (
         ("tests/test_rollout.py", "tests/test_limits.py"),
     ),
     Mutant(
-        "held-yet-wiped",
-        "nobody is wiped once the run is held",
+        "red-yet-wiped",
+        "nobody is wiped while a gate is red, a window closed or the run held",
         "fleet/runbook.py",
         "if server.wiped is False and (why := await ctx.not_now()) is not None:",
         "if False and (why := await ctx.not_now()) is not None:",
