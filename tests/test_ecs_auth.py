@@ -14,7 +14,7 @@ from fleet.cloud.ecs.auth import TokenLogin
 from fleet.cloud.ecs.client import EcsCloud
 from fleet.cloud.ecs.credentials import Password
 from fleet.cloud.ecs.endpoints import Offer
-from fleet.cloud.ecs.login import login_from_environment
+from fleet.cloud.ecs.login import find, login_from_environment
 from fleet.cloud.http import Request
 from fleet.cloud.simulator import defaults
 from fleet.cloud.simulator import provider as simulator_provider
@@ -345,3 +345,38 @@ def test_a_well_known_password_is_no_secret():
     """The word "simulator" must stay readable in every message."""
     assert isinstance(Password(IAM, "fleet", defaults.USER_PASSWORD), Password)
     assert redact("start `fleet simulator`") == "start `fleet simulator`"
+
+
+SHOWN = answer(200, TOKEN_BODY)
+
+
+@pytest.mark.parametrize(
+    ("project", "shown", "wanted"),
+    [
+        ({"OS_PROJECT_ID": PROJECT}, SHOWN, True),
+        ({"OS_PROJECT_NAME": "eu-de"}, SHOWN, True),
+        ({"OS_PROJECT_NAME": "eu-de", "OS_PROJECT_DOMAIN_NAME": "another"}, SHOWN, False),
+        ({"OS_PROJECT_NAME": "eu-nl"}, SHOWN, False),
+        ({"OS_PROJECT_ID": "another"}, SHOWN, False),
+        ({"OS_PROJECT_ID": PROJECT}, answer(401), False),
+        ({"OS_PROJECT_ID": PROJECT}, answer(404, b"<html>"), False),
+    ],
+)
+def test_a_token_that_is_not_changed_is_used_as_it_is_for_its_own_project_only(project, shown, wanted):
+    """Not every Keystone gives a token for one that has a project. Another project has other servers."""
+
+    async def story():
+        script = Script(answer(403, {"error": {"code": 403, "message": "no rescoping"}}), shown)
+        environ = {"OS_AUTH_URL": IAM, "OS_TOKEN": "Canary-Given-Token"} | project
+        found = find(CloudSettings(provider="ecs"), environ)
+        made = found.login(script, LoopClock())
+        if wanted:
+            assert (await made.logged_in()).identity.project_id == PROJECT
+            return (await made.headers(ANY))["X-Auth-Token"]
+        with pytest.raises(CloudUnusable, match="no rescoping") as caught:
+            await made.logged_in()
+        assert "Canary" not in f"{caught.value} {caught.value.hint}"
+        assert [request.method for request in script.sent] == ["POST", "GET"]
+        return "Canary-Given-Token"
+
+    assert run_virtual(story()) == "Canary-Given-Token"

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from fleet.clock import Clock
 from fleet.cloud.ecs import classify, parse
-from fleet.cloud.ecs.credentials import Credentials
+from fleet.cloud.ecs.credentials import Credentials, GivenToken
 from fleet.cloud.ecs.endpoints import Offer
 from fleet.cloud.http import Request, Response, Transport
 from fleet.core.model import Identity
@@ -177,15 +177,50 @@ class TokenLogin:
         except OutcomeUnknown as error:
             # A login changes nothing: it never makes the call that waits for it doubtful.
             raise Unavailable(f"{what}: {error.message}", hint=error.hint, status=error.status) from None
-        if response.status not in {200, 201}:
-            raise self._refused(response, what)
         try:
-            return self._read(response)
+            if response.status in {200, 201}:
+                return self._read(response)
+            if response.status in {401, 403} and isinstance(self._credentials, GivenToken):
+                as_it_is = await self._given(self._credentials)
+                if as_it_is is not None:
+                    return as_it_is
+            raise self._refused(response, what)
         except parse.BadAnswer as error:
             raise Unavailable(
                 f"{what}: {error}",
                 hint="OS_AUTH_URL must name the identity service, and no proxy's login page",
             ) from None
+
+    async def _given(self, given: GivenToken) -> _Token | None:
+        """Return a token that is not changed for another one, if it is good as it is, and for our project.
+
+        Keystones may be told not to give a token for one that has a project (``allow_rescope_scoped_token``).
+        """
+        self._logins += 1
+        request = Request(
+            method="GET",
+            url=f"{given.url}/v3/auth/tokens",
+            headers={"X-Auth-Token": given.token, "X-Subject-Token": given.token},
+            timeout_s=LOGIN_TIMEOUT_S,
+        )
+        try:
+            response = await self._transport.send(request)
+        except OutcomeUnknown as error:
+            raise Unavailable(f"looking at the token: {error.message}", hint=error.hint) from None
+        if response.status != 200:
+            return None
+        found = self._read(response, given.token)
+        us = found.logged_in.identity
+        if given.project_id:
+            return found if us.project_id == given.project_id else None
+        project = _mapping(_mapping(parse.decode(response.body, dict[str, Any]).get("token")).get("project"))
+        domain = _mapping(project.get("domain"))
+        ours = (
+            us.project_name == given.project_name
+            and given.project_domain_id in {None, domain.get("id")}
+            and given.project_domain_name in {None, domain.get("name")}
+        )
+        return found if ours else None
 
     def _refused(self, response: Response, what: str) -> Unavailable | CloudUnusable:
         fault = classify.read(response)
@@ -219,8 +254,8 @@ class TokenLogin:
                     " (https://iam.….…/v3)"
                 )
 
-    def _read(self, response: Response) -> _Token:
-        value = response.headers.get("x-subject-token", "")
+    def _read(self, response: Response, given: str = "") -> _Token:
+        value = given or response.headers.get("x-subject-token", "")
         if not value:
             raise parse.BadAnswer("the answer has no token")
         register(value)
