@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format schema reference soak mutants judges browser screens screens-terminal contract nova-up nova-down contract-nova night-nova benchmark clean
+.PHONY: demo test lint format schema reference soak mutants judges browser screens screens-terminal contract nova-up nova-down contract-nova night-nova benchmark benchmark-scale clean
 
 demo: $(STAMP)  ## reinstall a simulated fleet over real HTTP
 	@$(BIN)/fleet demo
@@ -73,6 +73,9 @@ night-nova: $(STAMP)  ## 20 servers of the real Nova, killed three times and res
 
 benchmark: $(STAMP)  ## figures of a run of 1,000 servers beside a naive client's: 8 minutes, ARGS='--servers 200'
 	$(BIN)/python tests/benchmarks/fleet_bench.py --naive $(ARGS)
+
+benchmark-scale: $(STAMP)  ## engine, replay, status and memory at 1,000 to 10,000 servers: ARGS='--servers 100000'
+	$(BIN)/python tests/benchmarks/scale.py $(ARGS)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("fleet needs Python 3.11 or newer; name one with `make PYTHON=python3.11 …`" if sys.version_info < (3, 11) else 0)'
