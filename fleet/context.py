@@ -52,7 +52,8 @@ class Context:
     Args:
         run: Read only here; `record` changes it.
         record: Writes an event down, then folds it into the run.
-        gate: Raises when nothing may be changed any more, since the journal is broken or the run is over.
+        gate: Has every recorded fact on the disk. Raises when nothing may be changed any more, since the
+            journal is broken or the run is over.
         order: Makes the reinstall call's parameters for a server, secrets included.
         own_ids: Ids that the machine we run on may have as a server.
         hooks: Runs the plan's hooks; none by default.
@@ -164,7 +165,7 @@ class Context:
         self, server: ServerState, hook: str, argv: Sequence[str], timeout_s: float, *, debt: str = ""
     ) -> Ran:
         """Run a hook about a server."""
-        self._gate()
+        await self._certain()
         known = facts_of_server(self._run, server) | ({"number": debt} if debt else {})
         try:
             words = filled(argv, server)
@@ -300,12 +301,12 @@ class Context:
 
     async def tag(self, server: ServerState, tags: Mapping[str, str]) -> None:
         """Set tags of the server."""
-        self._gate()
+        await self._certain()
         await self._tagger().tag(server.id, tags)
 
     async def untag(self, server: ServerState, keys: Sequence[str]) -> None:
         """Take tags off the server."""
-        self._gate()
+        await self._certain()
         await self._tagger().untag(server.id, keys)
 
     def _tagger(self) -> CanTag:
@@ -315,8 +316,16 @@ class Context:
 
     async def reinstall(self, order: ReinstallOrder, *, send_by: float, timeout_s: float) -> Accepted:
         """Make the one call that must not be made twice. Announce it first."""
-        self._gate()
+        await self._certain()
         return await self._cloud.reinstall(order, send_by=send_by, timeout_s=timeout_s)
+
+    async def _certain(self) -> None:
+        """Return once what was recorded is certain.
+
+        Others whose turn it is record theirs first, so that one sync does for everybody.
+        """
+        await asyncio.sleep(0)
+        self._gate()
 
     async def _stop_all(self, servers: Sequence[ServerId], *, force: bool) -> None:
         self._gate()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable
+from contextlib import suppress
 from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
@@ -174,6 +175,7 @@ class Engine:
         self._wake = asyncio.Event()
         self._stop = _Stop.NO
         self._error: BaseException | None = None
+        self._syncs_soon = False
 
     # -- facts --------------------------------------------------------------------------------------
 
@@ -205,9 +207,29 @@ class Engine:
                 self.record(HookFailed(hook=f"on_failure of {server.label}", why=ran.why))
 
     def _gate(self) -> None:
-        """Raise if nothing may be asked of the cloud any more that changes something."""
+        """Have every fact on the disk; raise if nothing may be changed any more. Asked before each change."""
         if self._error is not None:
             raise self._error
+        self._make_certain()
+
+    def _make_certain(self) -> None:
+        """Have every fact on the disk, in one sync; when that fails, end this life. Raises as `record`."""
+        try:
+            self._recorder.settle()
+        except JournalError as error:
+            self._abort(error)
+            raise
+
+    def _sync_soon(self) -> None:
+        """Have the facts of this pass of the loop on the disk before the next one, whoever acts on them."""
+        if not self._syncs_soon:
+            self._syncs_soon = True
+            asyncio.get_running_loop().call_soon(self._sync_now)
+
+    def _sync_now(self) -> None:
+        self._syncs_soon = False
+        with suppress(JournalError):  # it has ended this life
+            self._make_certain()
 
     async def _not_now(self) -> str | None:
         """Say why nobody may be wiped at this moment: the run is held, the window closed, a gate red."""
@@ -224,6 +246,7 @@ class Engine:
             FleetError: The journal or the cloud cannot be used any more. Servers in flight stay as the
                 journal has them; a later life looks at them first.
         """
+        self._recorder.later = self._sync_soon
         try:
             # What an earlier life left half done comes before anything new, and counts from now on.
             for server in self.run.servers.values():
@@ -243,6 +266,9 @@ class Engine:
             self._context.end()
             await cancel_all({*self._tasks, *self._chores.values()})
             await self._observer.close()
+            self._recorder.later = None
+            with suppress(JournalError):
+                self._make_certain()
         if self._error is not None:
             raise self._error
         return self._finish()
@@ -371,6 +397,7 @@ class Engine:
     # -- hooks --------------------------------------------------------------------------------------
 
     async def _hook(self, hook: str, **known: str) -> str | None:
+        self._gate()
         return await run_hook(self._hooks, self.run, hook, known)
 
     def _first_of_all(self) -> None:
@@ -527,7 +554,9 @@ class Engine:
             PlanError: It cannot be done as the run stands.
         """
         try:
-            return change(self.run, self.record)
+            done = change(self.run, self.record)
+            self._make_certain()
+            return done
         finally:
             self._wake.set()
 
@@ -538,6 +567,7 @@ class Engine:
             if not self.run.is_settled:
                 try:
                     self.record(RunDrained(reason=reason))
+                    self._make_certain()
                 except FleetError:
                     return  # the run is over already, and says so itself
             self._wake.set()

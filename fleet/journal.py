@@ -7,6 +7,9 @@ moved line is noticed.
 `Journal.append` is a plain function: what is not awaited cannot be cancelled half-way. After its first
 failure nothing more is written and no sync is tried again, since a second fsync may report success for
 data that the first one lost.
+
+A sync costs milliseconds, and one sync makes certain whatever was written before it. So whoever records for
+many servers at once writes first and syncs before anything is done about it: `Journal.write`, `Journal.sync`.
 """
 
 from __future__ import annotations
@@ -128,6 +131,7 @@ class Journal:
         self._sink = sink
         self._seq = seq
         self._crc = crc
+        self._owes_sync = False
 
     @classmethod
     def create(cls, path: Path, *, sink: Callable[[Path], Sink] | None = None) -> Journal:
@@ -167,21 +171,49 @@ class Journal:
         Raises:
             JournalError: It may not be on the disk. Nothing that it gates may be done, now or later.
         """
+        self.write(event, at)
+        self.sync()
+
+    def write(self, event: Event, at: datetime) -> None:
+        """Write *event* behind what is there. Nothing that it gates may be done before `sync` has returned.
+
+        Raises:
+            JournalError: As `append`.
+        """
         if self.broken is not None:
             raise self.broken
         line, crc = encode_line(self._seq + 1, at, event, self._crc)
         try:
             self._sink.write(line)
-            if type(event) in SYNCED:
-                self._sink.sync()
         except OSError as error:
-            self.broken = JournalError(
-                f"cannot write to the journal {self.path}: {error.strerror or error}",
-                hint="make room or mend the disk, then `fleet resume`: servers in flight are looked at first",
-            )
-            raise self.broken from error
+            raise self._break(error) from error
         self._seq += 1
         self._crc = crc
+        self._owes_sync = self._owes_sync or type(event) in SYNCED
+
+    @property
+    def owes_sync(self) -> bool:
+        """Something was written that has to be certain, and is not yet."""
+        return self._owes_sync
+
+    def sync(self) -> None:
+        """Return once everything written that has to be certain is on the disk. Raises as `append`."""
+        if self.broken is not None:
+            raise self.broken
+        if not self._owes_sync:
+            return
+        try:
+            self._sink.sync()
+        except OSError as error:
+            raise self._break(error) from error
+        self._owes_sync = False
+
+    def _break(self, error: OSError) -> JournalError:
+        self.broken = JournalError(
+            f"cannot write to the journal {self.path}: {error.strerror or error}",
+            hint="make room or mend the disk, then `fleet resume`: servers in flight are looked at first",
+        )
+        return self.broken
 
     def close(self) -> None:
         """Close the file."""
@@ -386,7 +418,11 @@ class Recorder:
     Args:
         run: As `load` gave it, or opened with the journal's first line.
         now: The time of day, for records.
-        listeners: Told of every event after it was recorded; they must not fail and must not block.
+        listeners: Told of every event once it is certain; they must not fail and must not block.
+
+    Attributes:
+        later: Called when facts were written that `settle` has yet to make certain; None: each is at once.
+            Whoever sets it calls `settle` soon, and in any case before it does anything about them.
     """
 
     def __init__(
@@ -399,6 +435,8 @@ class Recorder:
         self.run = run
         self.journal = journal
         self.listeners = listeners
+        self.later: Callable[[], None] | None = None
+        self._untold: list[tuple[Event, datetime]] = []
         self._now = now
 
     def record(self, event: Event) -> None:
@@ -411,10 +449,28 @@ class Recorder:
         at = self._now().astimezone(UTC)
         # A defect of ours must end the run, not make its journal unreadable for good.
         check(self.run, event)
-        self.journal.append(event, at)
+        if self.later is None:
+            self.journal.append(event, at)
+        else:
+            self.journal.write(event, at)
         apply(self.run, event, at)
-        for listener in self.listeners:
-            listener(event, at)
+        self._untold.append((event, at))
+        if self.journal.owes_sync and self.later is not None:
+            self.later()
+        else:
+            self.settle()
+
+    def settle(self) -> None:
+        """Have every fact on the disk that has to be there, then tell whoever listens.
+
+        Raises:
+            JournalError: As `record`.
+        """
+        self.journal.sync()
+        untold, self._untold = self._untold, []
+        for event, at in untold:
+            for listener in self.listeners:
+                listener(event, at)
 
 
 def _cut(path: Path, tail: Tail) -> None:

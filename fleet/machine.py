@@ -73,7 +73,8 @@ class Machine:
     def __init__(self, folder: Path, limit: int | None) -> None:
         self.limit = limit
         self._folder = folder / "slots"
-        self._held: dict[str, int] = {}
+        self._held: dict[str, tuple[int, int]] = {}  # by server: number and descriptor
+        self._numbers: set[int] = set()
         self._made = limit is None
 
     def room(self) -> bool:
@@ -83,7 +84,7 @@ class Machine:
         slot = self._free_slot()
         if slot is None:
             return False
-        os.close(slot)
+        os.close(slot[1])
         return True
 
     def take(self, server: str, *, anyway: bool = False) -> bool:
@@ -102,12 +103,14 @@ class Machine:
         if slot is None:
             return anyway
         self._held[server] = slot
+        self._numbers.add(slot[0])
         return True
 
     def give(self, server: str) -> None:
         """Give back the slot of *server*, if it has one."""
         if (slot := self._held.pop(server, None)) is not None:
-            os.close(slot)
+            self._numbers.discard(slot[0])
+            os.close(slot[1])
 
     def close(self) -> None:
         """Give everything back. Dying does the same."""
@@ -118,14 +121,16 @@ class Machine:
         """Say why a server waits, in words, when there is no room."""
         return f"{self.limit} servers are in flight over all runs of this machine"
 
-    def _free_slot(self) -> int | None:
-        """Lock the first free slot and return its descriptor; None when all are taken."""
+    def _free_slot(self) -> tuple[int, int] | None:
+        """Lock the first free slot and return its number and descriptor; None when all are taken."""
         assert self.limit is not None  # noqa: S101 - the callers looked
         if not self._made:
             make_folder(self._folder)
             self._made = True
         try:
             for number in range(self.limit):
+                if number in self._numbers:
+                    continue
                 fd = os.open(self._folder / f"{number + 1:05}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,7 +140,7 @@ class Machine:
                     os.close(fd)
                     raise
                 else:
-                    return fd
+                    return number, fd
         except OSError as error:
             raise JournalError(
                 f"cannot take a slot in {self._folder}: {error.strerror or error}",

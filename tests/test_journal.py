@@ -231,6 +231,54 @@ def test_after_the_first_failure_nothing_more_is_tried(
     journal.close()
 
 
+def test_facts_of_one_moment_share_a_sync_and_are_told_after_it(tmp_path: Path) -> None:
+    """Whoever records for many writes first; one sync makes all of it certain, and only then it is told."""
+    sink = FailingSink(tmp_path / "journal.jsonl")
+    before = sink.syncs
+    run = make_run()
+    journal = Journal.create(tmp_path / "other.jsonl", sink=lambda _: sink)
+    journal.append(run.opened, AT)
+    told: list[Event] = []
+    asked: list[int] = []
+    recorder = Recorder(run, journal, lambda: AT, (lambda event, _: told.append(event),))
+    recorder.later = lambda: asked.append(before - sink.syncs)
+    for event in STORY:
+        recorder.record(event)
+    assert before - sink.syncs == 1, "the opening's own sync, and no other yet"
+    assert told == STORY[:1], "what needs no sync is told at once, the rest in order once it is certain"
+    assert asked, "somebody was asked to see to it"
+    recorder.settle()
+    recorder.settle()
+    assert before - sink.syncs == 2
+    assert told == STORY
+    journal.close()
+    assert [entry.event for entry in read(tmp_path / "journal.jsonl")[0][1:]] == STORY
+
+
+def test_a_shared_sync_that_fails_is_the_last_one(tmp_path: Path) -> None:
+    """Nobody is told, nothing is written behind it, and no second sync is tried."""
+    path = tmp_path / "journal.jsonl"
+    sink = FailingSink(path, syncs=1)
+    run = make_run()
+    journal = Journal.create(tmp_path / "other.jsonl", sink=lambda _: sink)
+    journal.append(run.opened, AT)
+    told: list[Event] = []
+    recorder = Recorder(run, journal, lambda: AT, (lambda event, _: told.append(event),))
+    recorder.later = lambda: None
+    recorder.record(STORY[0])
+    recorder.record(STORY[1])
+    size = path.stat().st_size
+    for _ in range(3):
+        with pytest.raises(JournalError, match="Input/output"):
+            recorder.settle()
+        with pytest.raises(JournalError, match="Input/output"):
+            recorder.record(STORY[2])
+    assert sink.tried == 1
+    assert path.stat().st_size == size
+    assert told == STORY[:1]
+    journal.close()
+
+
 @given(st.binary(max_size=300))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_the_file_holds_the_answer_is_words(tmp_path: Path, content: bytes) -> None:

@@ -8,6 +8,7 @@ import pytest
 from story_support import at, calm, effect_of, told
 
 from fleet.cloud.simulator.faults import fault
+from fleet.core.events import SYNCED
 from fleet.core.settings import Rollout
 from fleet.errors import CloudUnusable, Exit, JournalError
 from fleet.rehearsal.incidents import Incident
@@ -44,6 +45,17 @@ def test_a_resume_counts_those_in_flight() -> None:
     night = told(story, at(effect_of(story, "ReinstallAccepted", nth=2), "killed"))
     assert night.world.max_down == 2
     assert night.phases() == ALL_VERIFIED
+
+
+def test_servers_do_not_wait_for_each_others_syncs() -> None:
+    """A hundred are stopped in one call: one sync is enough for it. The rest comes as the pacer lets it."""
+    names = [f"web-{number:03}" for number in range(100)]
+    story = calm(*names, rollout=Rollout(waves=(100,), concurrency=100, hold_after=0))
+    stops = b'"event":"StopRequested"'
+    night = told(story)
+    assert night.journal.count(stops) == 100
+    facts = sum(night.journal.count(b'"event":"%s"' % kind.__name__.encode()) for kind in SYNCED)
+    assert night.endings[0].by_kind["synced"] <= facts - 99
 
 
 def test_a_finished_run_resumed_sends_nothing() -> None:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from fleet.core.events import Member
-from fleet.core.state import Phase, Run, ServerState, attribute_of
+from fleet.core.state import GROUP_OF, Phase, Run, ServerState, attribute_of
 
 NO_CAPACITY = frozenset({"Ecs.0319"})
 """Codes that say that a flavor is sold out in a zone (ECS API reference, "Error codes")."""
-
-GROUP_OF = ("availability_zone", "flavor", "image")
-"""Attributes that a group may have in common."""
 
 LIKE_FAILURES, UNLIKE_FAILURES = 2, 3
 """Failures of one signature that make a group's cause, and everybody's."""
@@ -29,8 +27,12 @@ def signature(server: ServerState) -> tuple[Phase | None, str]:
     """Return what a failure has in common with others of its cause."""
     if server.code:
         return server.failed_in, server.code
-    words = server.reason.replace(server.member.name, "…") if server.member.name else server.reason
-    return server.failed_in, _CHANGING.sub("…", words)
+    return server.failed_in, _alike_words(server.reason, server.member.name)
+
+
+@lru_cache(maxsize=4096)  # asked of every failure after every event
+def _alike_words(reason: str, name: str) -> str:
+    return _CHANGING.sub("…", reason.replace(name, "…") if name else reason)
 
 
 def group_to_hold(run: Run) -> tuple[dict[str, str], str] | None:
@@ -94,12 +96,8 @@ def _is_held(run: Run, group: dict[str, str]) -> bool:
 
 def _only_others_are_well(run: Run, attribute: str, value: str) -> bool:
     """Tell whether somebody was verified without the attribute's value, and nobody with it."""
-    well = {attribute_of(member, attribute) for member in _verified(run)}
-    return bool(well) and value not in well
-
-
-def _verified(run: Run) -> Iterable[Member]:
-    return (server.member for server in run.servers.values() if server.phase is Phase.VERIFIED)
+    well = sum(target.phases[Phase.VERIFIED] for target in run.targets.values())
+    return well > 0 and run.verified_by[attribute, value] == 0
 
 
 def in_common(run: Run, failed: Iterable[ServerState]) -> list[str]:

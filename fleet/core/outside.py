@@ -22,7 +22,8 @@ class Outside:
         closed: Why nothing may be started (``window opens Sat 22:00 CET``, ``gate … is red: …``), or None.
         closes_at: When the open window ends, in the window's time zone; None: never.
         final: It is closed by a window or a freeze, not by a gate that may turn green at any time.
-        expected_s: Seconds from admission to settled, a high quantile of what was seen.
+        expected_s: Seconds from admission to settled, a high quantile of what was seen; the same for servers
+            of one target, image, flavor and zone.
     """
 
     now: datetime

@@ -259,6 +259,7 @@ class _Room:
         self._flying: Counter[str] = Counter()
         self._out: Counter[str] = Counter()
         self._out_by: Counter[tuple[str, str]] = Counter()
+        self._ends: dict[tuple[str, str, str, str], datetime] = {}
         self._failed = sum(target.failed for target in run.targets.values())
         self._verified = sum(target.phases[Phase.VERIFIED] for target in run.targets.values())
         self._in_flight = run.in_flight
@@ -345,7 +346,11 @@ class _Room:
         return None
 
     def _end(self, server: ServerState) -> datetime:
-        return self._outside.now + timedelta(seconds=self._outside.expected_s(server))
+        member = server.member
+        kind = (member.target, member.image, member.flavor, member.zone)
+        if kind not in self._ends:  # quantiles are sorted for: not for each of thousands that wait
+            self._ends[kind] = self._outside.now + timedelta(seconds=self._outside.expected_s(server))
+        return self._ends[kind]
 
 
 def _group(attribute: str, value: str) -> str:

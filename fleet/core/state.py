@@ -47,6 +47,9 @@ class Phase(StrEnum):
     SKIPPED = "skipped"
 
 
+GROUP_OF = ("availability_zone", "flavor", "image")
+"""Attributes that the servers of a group may have in common."""
+
 START = "start"
 """The debt that every server has that we have stopped."""
 
@@ -297,6 +300,7 @@ class Run:
         finished: The last word was that everybody is settled.
         groups_held: Groups of which nothing more is started, each with the reason.
         out_by: Servers out of service by attribute and value, of the attributes that `spread` names.
+        verified_by: Servers verified by attribute and value, of the attributes in `GROUP_OF`.
         row: Failures since the last verified server of any target, or the last release.
         failures: Servers that failed and are not forgiven, in the order of failing.
     """
@@ -321,6 +325,7 @@ class Run:
         self.row = 0
         self.failures: dict[ServerId, None] = {}
         self.out_by: Counter[tuple[str, str]] = Counter()
+        self.verified_by: Counter[tuple[str, str]] = Counter()
         self._spread = _spread_attributes(opened.settings)
         self._targets: dict[str, Target] = {target.name: target for target in opened.settings.targets}
         for target in opened.settings.targets:
@@ -554,6 +559,11 @@ def _move(run: Run, server: ServerState, after: Phase, at: datetime) -> None:
         run.row += 1
     else:
         run.failures.pop(server.id, None)
+    if Phase.VERIFIED in {before, after}:
+        for attribute in GROUP_OF:
+            run.verified_by[attribute, attribute_of(server.member, attribute)] += (
+                1 if after is Phase.VERIFIED else -1
+            )
     if after is Phase.VERIFIED:
         target.row = run.row = 0
     target.current = min(target.current, index)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import errno
 import random
+import re
 
+from fleet.core.events import SYNCED
 from fleet.rehearsal.incidents import Fate
+
+_FACT = re.compile(rb'\{"seq":\d+,"at":"[^"]*","event":"(?P<event>\w+)","server":"(?P<server>[^"]+)"')
+_SYNCED = frozenset(kind.__name__ for kind in SYNCED)
 
 
 class Disk:
@@ -99,6 +104,14 @@ class DiskSink:
             disk.synced = len(disk.data)
             fate.effect("synced")
         disk.synced = len(disk.data)
+
+    def uncertain(self, about: bytes) -> str | None:
+        """Return a fact that has to be certain, is not, and is about a server that is named in *about*."""
+        for line in self._disk.data[self._disk.synced :].splitlines():
+            found = _FACT.match(line)
+            if found and found["event"].decode() in _SYNCED and found["server"] in about:
+                return line.decode()
+        return None
 
     def close(self) -> None:
         """Nothing to close."""

@@ -101,6 +101,8 @@ class Wire:
             self.mutations += 1
             if self._sink.failed:
                 self.wrong.append(f"P3 sent after the journal had failed: {request.url}")
+            if (uncertain := self._sink.uncertain(request.url.encode() + (request.body or b""))) is not None:
+                self.wrong.append(f"P16 {request.url} is sent, and this may be lost: {uncertain}")
             rebuild = request.url.endswith("/action") and (request.body or b"").startswith(b'{"rebuild"')
             if rebuild or request.url.endswith(("/reinstallos", "/changeos")):
                 server = request.url.rsplit("/", 2)[1]

@@ -71,7 +71,8 @@ def next_step(run: Run, worked_on: str | None, name: str) -> str | None:
 def as_data(run: Run, *, worked_on: str | None, now: datetime, name: str) -> dict[str, Any]:
     """Return everything, for JSON."""
     found = figures(run)
-    servers = [_server(run, server, now) for server in run.servers.values()]
+    outside = outside_of(run, now)
+    servers = [_server(run, server, now, outside) for server in run.servers.values()]
     rows_amount_to(found, (row["phase"] for row in servers))
     return {
         "run": run.id,
@@ -138,7 +139,7 @@ def owed_lines(run: Run, *, shown: int = _SHOWN) -> Iterator[str]:
     yield from _cut(lines, shown, len(owed))
 
 
-def _server(run: Run, server: ServerState, now: datetime) -> dict[str, Any]:
+def _server(run: Run, server: ServerState, now: datetime, outside: Outside) -> dict[str, Any]:
     return {
         "id": server.id,
         "name": server.member.name,
@@ -151,7 +152,7 @@ def _server(run: Run, server: ServerState, now: datetime) -> dict[str, Any]:
         "job": server.job,
         "system_disk_before": server.noted.system_disk if server.noted else server.member.system_disk,
         "system_disk": server.new_disk,
-        "reason": why_waiting(run, server, outside_of(run, now)) or server.reason or None,
+        "reason": why_waiting(run, server, outside) or server.reason or None,
         "hint": server.hint or None,
         "code": server.code,
         "request_id": server.request_id,
