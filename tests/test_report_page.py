@@ -131,6 +131,27 @@ def test_the_story_is_what_the_journal_tells(timeline: Timeline) -> None:
     assert timeline.out[-1][1] == {"web": 3}, "two failed and left down, one in doubt"
 
 
+def test_a_held_night_that_is_released_in_the_morning_was_not_cut_short(tmp_path: Path) -> None:
+    """Nor did it last until then: whoever releases and retries writes behind a process that has ended."""
+    run = make_run(2)
+    path = tmp_path / "journal.jsonl"
+    written = Journal.create(path)
+    written.append(run.opened, AT)
+    for kind in (ev.Admitted, ev.Failed):
+        written.append(event_for(kind, ServerId("web-1")), AT)
+    written.append(ev.RunHeld(reason="1 of web failed, 0 allowed"), AT)
+    morning = AT + timedelta(hours=9)
+    written.append(ev.RunReleased(reason="host replaced", by="ann"), morning)
+    written.append(ev.Retried(server=ServerId("web-1"), reason="host replaced"), morning)
+    (night,) = read_timeline(path).lives
+    assert (night.last_word, night.end) == ("1 of web failed, 0 allowed", AT)
+
+    written.append(event_for(ev.Admitted, ServerId("web-1")), morning)
+    (night,) = read_timeline(path).lives
+    assert (night.last_word, night.end) == ("", morning), "it was at work when it was released"
+    written.close()
+
+
 def test_a_night_that_ends_for_an_approval_was_not_cut_short(tmp_path: Path) -> None:
     run = make_run(2, waves=(1, 1))
     (target,) = run.settings.targets

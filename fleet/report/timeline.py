@@ -108,6 +108,10 @@ def _told(path: Path, entries: Iterable[Entry]) -> Timeline:
     return timeline
 
 
+_AT_REST = (ev.RunReleased, ev.Approved, ev.Retried)
+"""What a person may write the morning after: no sign of life of a process."""
+
+
 class Teller:
     """Follows a run while it is folded: told of every entry after it was applied."""
 
@@ -125,21 +129,21 @@ class Teller:
                 story.lives.append(Life(at, at, host, pid))
             case ev.RunDrained(reason=reason) | ev.RunHeld(reason=reason):
                 story.lives[-1].last_word = reason
-            case ev.RunReleased():
-                story.lives[-1].last_word = ""
             case ev.RunFinished():
                 story.lives[-1].last_word = "finished"
             case ev.Approved() if not story.lives[-1].last_word and not run.in_flight:
                 story.lives[-1].last_word = "waited for approval"
             case ev.Admitted():
                 story.lives[-1].admitted += 1
+                story.lives[-1].last_word = ""  # released, and its process lived to see it
             case ev.Verified():
                 story.lives[-1].verified += 1
             case ev.Failed():
                 story.lives[-1].failed += 1
             case _:
                 pass
-        story.lives[-1].end = at
+        if not isinstance(event, _AT_REST):
+            story.lives[-1].end = at
         story.notes.extend(_notes(event, at))
         if isinstance(event, ev.ServerEvent):
             self._follow(event.server, at)
