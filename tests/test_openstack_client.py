@@ -8,7 +8,7 @@ import random
 import pytest
 from ecs_support import IDENTITY, Known, Script, answer
 
-from fleet.clock import LoopClock
+from fleet.clock import LoopClock, run_virtual
 from fleet.cloud.api import ReinstallOrder
 from fleet.cloud.ecs.auth import LoggedIn
 from fleet.cloud.ecs.endpoints import Offer
@@ -198,6 +198,25 @@ async def test_a_server_that_runs_by_now_is_not_rebuilt(look):
         await cloud.rebuild()
 
     assert cloud.wipes == []
+
+
+def test_the_look_is_made_after_the_wait_for_a_turn():
+    """Throttling silences the client for half a minute, in which somebody starts the server."""
+
+    async def story():
+        cloud = Cloud(TAKEN, looks=[{}])
+        await cloud.client.server(SERVER)  # the run's last look
+        slow = cloud.client._session._pacer.lane("reinstall")
+        slow.throttled(silence_s=20.0)
+        await cloud.rebuild()  # still off after the wait
+        await cloud.client.server(SERVER)
+        cloud.looks = [{"status": "ACTIVE"}]
+        slow.throttled(silence_s=20.0)
+        with pytest.raises(Busy, match="not sent"):
+            await cloud.rebuild()
+        return len(cloud.wipes)
+
+    assert run_virtual(story()) == 1
 
 
 async def test_a_server_in_error_is_rebuilt():

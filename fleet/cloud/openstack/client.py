@@ -112,6 +112,7 @@ class NovaCloud:
         When this is cancelled the outcome is unknown.
         """
         what = f"rebuild of server {order.server}"
+        await self._session.turn("reinstall")  # before the look: a queue, or a silence, makes it an old one
         body = orders.rebuild(order, image=await self._image_before(order, what))
         call = Call(
             "reinstall",

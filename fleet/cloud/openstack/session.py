@@ -139,14 +139,19 @@ class Session:
             await self.microversion()
         return await self._ask(call, read)
 
+    async def turn(self, kind: str) -> None:
+        """Wait until a call of *kind* may be made, for whoever has to look again once it may."""
+        await self.microversion()
+        await self._login.logged_in()
+        await self._pacer.slot(kind)
+
     async def once(self, call: Call) -> Response:
-        """Make the call that wipes. Return its answer if that is a success.
+        """Make the call that wipes, whose `turn` it is. Return its answer if that is a success.
 
         Raises:
             CloudError: What the answer, or the lack of one, lets the caller do.
         """
-        await self.microversion()
-        response = await self._exchange(call)
+        response = await self._exchange(call, has_turn=True)
         if not 200 <= response.status < 300:
             raise self._fault(call, response)
         self._pacer.succeeded(call.kind)
@@ -209,11 +214,12 @@ class Session:
             await asyncio.sleep(pause)
         raise AssertionError("the loop ends by return or raise")
 
-    async def _exchange(self, call: Call) -> Response:
+    async def _exchange(self, call: Call, *, has_turn: bool = False) -> Response:
         """Send a call and return its answer. A 401 is followed by a new login and one repetition."""
         for repeated in (False, True):
             logged_in = await self._login.logged_in()
-            await self._pacer.slot(call.kind)
+            if repeated or not has_turn:
+                await self._pacer.slot(call.kind)
             request, ours = await self._request(call, logged_in)
             # The transport looks again when it is connected; a queue may have taken the time already.
             if call.send_by is not None and self._clock.boottime() > call.send_by:
