@@ -18,7 +18,7 @@ import msgspec
 from fleet.backups import WayBack, check_backup
 from fleet.checks import Checker
 from fleet.clock import Clock
-from fleet.cloud.api import Accepted, CanTag, Cloud, ReinstallOrder
+from fleet.cloud.api import Accepted, CanTag, Cloud, ReinstallOrder, TakesTurns
 from fleet.commands import Ran
 from fleet.core.claimtag import ClaimTag, claim_tag
 from fleet.core.events import Event, Failed, GivingUp, Skipped
@@ -313,6 +313,11 @@ class Context:
         if isinstance(self._cloud, CanTag):
             return self._cloud
         raise Rejected("this cloud's servers cannot be tagged", hint="take `claim` out of the plan")
+
+    async def turn_to_wipe(self) -> None:
+        """Wait until the cloud would take a wipe at once, where its client can tell. Before announcing it."""
+        if isinstance(self._cloud, TakesTurns):
+            await self._cloud.turn_to_wipe()
 
     async def reinstall(self, order: ReinstallOrder, *, send_by: float, timeout_s: float) -> Accepted:
         """Make the one call that must not be made twice. Announce it first."""

@@ -187,7 +187,9 @@ async def request_reinstall(server: ServerState, ctx: Context) -> None:
     """Look one last time, announce, and make the call. Once."""
     while not ctx.has_room_to_boot():  # it ends: whoever boots is verified or given up in time
         await ctx.sleep(ROOM_S)
-    # Gates take their time, so they come before the look that must be the last.
+    # A queue behind the announcement would outlast it. Gates take their time as well, so both come before the
+    # look that must be the last.
+    await ctx.turn_to_wipe()
     if server.wiped is False and (why := await ctx.not_now()) is not None:
         return ctx.put_back(server, why)
     back = await ctx.way_back(server)

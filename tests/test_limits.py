@@ -131,6 +131,15 @@ def test_a_target_that_asks_for_more_than_the_plan_raises_it() -> None:
     assert why(run, "web-1") == "concurrency 4 of the plan is reached"
 
 
+def test_so_many_are_in_flight_as_the_rate_can_look_after() -> None:
+    """Twenty for each call a second: else some wait for their turn longer than what they ask for is good."""
+    run = open_run((target(concurrency=9), 9))
+    cloud = msgspec.structs.replace(run.settings.cloud, requests_per_second=0.2)
+    run.settings = msgspec.structs.replace(run.settings, cloud=cloud)
+    assert start(run) == ["web-1", "web-2", "web-3", "web-4"]
+    assert why(run, "web-5") == "requests_per_second 0.2 lets 4 be in flight"
+
+
 def test_max_unavailable_lets_so_many_be_out_and_counts_those_left_down() -> None:
     run = open_run((target(max_unavailable=HALF), 6))
     assert start(run) == ["web-1", "web-2", "web-3"]

@@ -92,6 +92,23 @@ class CanTag(Protocol):
 
 
 @runtime_checkable
+class TakesTurns(Protocol):
+    """A cloud whose calls wait for their turn, and that lets a wipe wait before it is announced.
+
+    An announcement is good for seconds only (`send_by`). Where many servers want to be wiped at once, and the
+    cloud takes few calls, a queue behind the announcement would let them expire one after another.
+    """
+
+    async def turn_to_wipe(self) -> None:
+        """Wait until a wipe may be sent at once. The next `reinstall`, if it comes soon, waits no more.
+
+        Raises:
+            Unavailable, CloudUnusable: The login did not work out.
+        """
+        ...
+
+
+@runtime_checkable
 class KnowsScaling(Protocol):
     """A cloud that can say which servers an auto-scaling group watches over."""
 

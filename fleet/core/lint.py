@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from fleet.core import pace
 from fleet.core.events import Member
 from fleet.core.model import Server, ServerId
 from fleet.core.preflight import Finding
@@ -76,6 +77,15 @@ def _concurrency(about: _About, _: object) -> Said:
     asked = about.target.rollout.concurrency
     largest = max(about.waves)
     reached = about.bound.in_flight
+    most = pace.most_by_rate(about.settings)
+    if min(asked, largest) > most:
+        rate = f"{about.settings.cloud.requests_per_second:g}"
+        yield say(
+            f"`requests_per_second: {rate}` lets {_servers(most)} be in flight, so `concurrency: {asked}` is "
+            "never reached",
+            "raise it to what the cloud allows, or lower concurrency to what will happen",
+        )
+        return
     if reached >= min(asked, largest):
         if largest < asked:
             yield say(

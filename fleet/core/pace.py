@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 
+from fleet.core.settings import Settings
 from fleet.core.state import Run, TargetState
 
 ENOUGH = 10
@@ -20,6 +21,16 @@ the median of ten is uncertain by about that."""
 
 SLOWEST = 2
 """Never fewer in flight than this."""
+
+
+IN_FLIGHT_PER_CALL = 20
+"""Servers in flight for each call a second. Should all of them want one at once, the last one has its turn
+20 s later: sooner than a turn to wipe is lost, and than a time-out of minutes would notice."""
+
+
+def most_by_rate(settings: Settings) -> int:
+    """Return how many servers `requests_per_second` can look after at once."""
+    return max(SLOWEST, int(IN_FLIGHT_PER_CALL * settings.cloud.requests_per_second))
 
 
 def too_many(run: Run, target: TargetState) -> tuple[int, str] | None:

@@ -309,6 +309,9 @@ class _Room:
             most = max(run.settings.concurrency, *(each.rollout.concurrency for each in run.settings.targets))
             if self._in_flight >= most:
                 return Why(Kind.ROOM, f"concurrency {most} of the plan is reached")
+        if self._in_flight >= (most := pace.most_by_rate(run.settings)):
+            rate = f"{run.settings.cloud.requests_per_second:g}"
+            return Why(Kind.ROOM, f"requests_per_second {rate} lets {most} be in flight")
         limit = run.settings.limits.draining
         if limit is not None and self._draining >= limit and run.plan_of(target.name).hooks.around_server:
             return Why(Kind.ROOM, f"{limit} are being drained")

@@ -25,7 +25,7 @@ from fleet.cloud.ecs import classify, orders, parse, surroundings, trail
 from fleet.cloud.ecs.auth import LoggedIn, Login, refusal_of
 from fleet.cloud.ecs.classify import Purpose
 from fleet.cloud.ecs.endpoints import Endpoints, Service
-from fleet.cloud.ecs.pacer import Pacer
+from fleet.cloud.ecs.pacer import Pacer, Turns
 from fleet.cloud.http import Request, Response, Transport, id_segment, segment
 from fleet.core.model import (
     BackupPoint,
@@ -137,6 +137,7 @@ class EcsCloud:
         self._transport = transport
         self._login = login
         self._pacer = pacer
+        self._turns = Turns()
         self._endpoints = endpoints
         self._clock = clock
         self._rng = rng
@@ -195,6 +196,12 @@ class EcsCloud:
     async def start(self, servers: Sequence[ServerId]) -> JobId | None:
         """Ask for servers to be started; as `stop`."""
         return await self._batch("start", servers, orders.start)
+
+    async def turn_to_wipe(self) -> None:
+        """Wait until a wipe may be sent at once; see `fleet.cloud.api.TakesTurns`."""
+        await self._login.logged_in()
+        await self._pacer.slot("reinstall")
+        self._turns.keep()
 
     async def reinstall(self, order: ReinstallOrder, *, send_by: float, timeout_s: float) -> Accepted:
         """Wipe one server's system disk and install it anew; see `fleet.cloud.api.Cloud.reinstall`.
@@ -550,7 +557,8 @@ class EcsCloud:
         """
         for repeated in (False, True):
             logged_in = await self._login.logged_in()
-            await self._pacer.slot(call.kind)
+            if repeated or call.purpose is not Purpose.WIPE or not self._turns.use():
+                await self._pacer.slot(call.kind)
             request, ours = await self._request(call, logged_in)
             # The transport looks again when it is connected; a queue may have taken the time already.
             if call.send_by is not None and self._clock.boottime() > call.send_by:

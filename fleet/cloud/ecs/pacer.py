@@ -41,6 +41,9 @@ FORGET_S = 600.0
 FLOOR = 0.05
 OBSERVED_S = 10.0
 
+KEEPS_S = 30.0
+"""A turn that nobody has used for so long is lost: those who come later would make a burst of it."""
+
 
 class Lane:
     """Evenly spaced slots at a rate that finds its own limit (additive rise, multiplicative cut).
@@ -127,6 +130,32 @@ class Lane:
         if len(recent) < 3 or now - recent[0] <= 0:
             return self.rate
         return max(len(recent) / OBSERVED_S, (len(recent) - 1) / (now - recent[0]))
+
+
+class Turns:
+    """Turns that were waited for before there was anything to send, for whoever sends soon.
+
+    Args:
+        keeps_s: How long a turn is good for: a look and its gates come between.
+    """
+
+    def __init__(self, keeps_s: float = KEEPS_S) -> None:
+        self._keeps_s = keeps_s
+        self._taken: deque[float] = deque()
+
+    def keep(self) -> None:
+        """Keep a turn that has just come."""
+        self._taken.append(asyncio.get_running_loop().time())
+
+    def use(self) -> bool:
+        """Use up a turn; tell whether there was one."""
+        oldest = asyncio.get_running_loop().time() - self._keeps_s
+        while self._taken and self._taken[0] < oldest:
+            self._taken.popleft()
+        if self._taken:
+            self._taken.popleft()
+            return True
+        return False
 
 
 class Pacer:

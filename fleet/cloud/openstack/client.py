@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 from fleet.clock import cancel_all
 from fleet.cloud.api import Accepted, ReinstallOrder, Trail, Wipe
+from fleet.cloud.ecs.pacer import Turns
 from fleet.cloud.http import id_segment, segment
 from fleet.cloud.openstack import classify, orders, parse
 from fleet.cloud.openstack.classify import Purpose
@@ -63,6 +64,7 @@ class NovaCloud:
 
     def __init__(self, session: Session, *, page_size: int = PAGE_SIZE) -> None:
         self._session = session
+        self._turns = Turns()
         self._page_size = page_size
         self._pages = 1
         self._installations = Installations(self._log, self._line)
@@ -106,13 +108,20 @@ class NovaCloud:
         """Ask for servers to be started; as `stop`."""
         await self._switch("start", servers, orders.START)
 
+    async def turn_to_wipe(self) -> None:
+        """Wait until a rebuild may be sent at once; see `fleet.cloud.api.TakesTurns`."""
+        await self._session.turn("reinstall")
+        self._turns.keep()
+
     async def reinstall(self, order: ReinstallOrder, *, send_by: float, timeout_s: float) -> Accepted:
         """Rebuild one server; see `fleet.cloud.api.Cloud.reinstall`.
 
         When this is cancelled the outcome is unknown.
         """
         what = f"rebuild of server {order.server}"
-        await self._session.turn("reinstall")  # before the look: a queue, or a silence, makes it an old one
+        if not self._turns.use():
+            await self.turn_to_wipe()  # before the look: a queue, or a silence, makes it an old one
+            self._turns.use()
         body = orders.rebuild(order, image=await self._image_before(order, what))
         call = Call(
             "reinstall",
