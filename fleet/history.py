@@ -24,12 +24,16 @@ def _path(state: Path, plan: str) -> Path:
 
 def read(state: Path, plan: str) -> list[tuple[Kind, float]]:
     """Return kinds of servers and the seconds they took, oldest first."""
-    found: list[tuple[Kind, float]] = []
     try:
-        lines = _path(state, plan).read_text(errors="replace").splitlines()
+        return parse(_path(state, plan).read_text(errors="replace"))
     except OSError:
-        return found
-    for line in lines[-KEPT:]:
+        return []
+
+
+def parse(text: str) -> list[tuple[Kind, float]]:
+    """Return what a file's text says; a line that cannot be read is left out."""
+    found: list[tuple[Kind, float]] = []
+    for line in text.splitlines()[-KEPT:]:
         with contextlib.suppress(ValueError, TypeError, KeyError):
             each = json.loads(line)
             took_s = float(each["s"])

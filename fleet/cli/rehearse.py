@@ -16,6 +16,7 @@ from fleet.errors import CloudError, Exit, PlanError, Problem
 from fleet.plan import LoadedPlan
 
 if TYPE_CHECKING:
+    from fleet.cli.rehearsed import Night
     from fleet.rehearsal.rehearse import Crashes
     from fleet.rehearsal.stories import Story, Told
 
@@ -50,49 +51,117 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of those instants try so many, evenly spread.",
 )
+@click.option(
+    "--durations",
+    metavar="history|stated|FILE",
+    help="How long servers take: as in earlier runs of the plan (default, if there are enough), as stated, "
+    "or by a file: `reinstall: 12m`, or a plan's .durations.",
+)
+@click.option(
+    "--reinstall-takes", metavar="12m", help="State how long the middle one of the reinstalls takes."
+)
+@click.option(
+    "--at",
+    metavar="TIME",
+    help="When it begins, as 2026-12-05T22:00. Default: now, or when the plan's window opens next.",
+)
+@click.option(
+    "--nights",
+    type=click.IntRange(1),
+    help="It must be done in so many windows. Default: as many as it takes.",
+)
 @output_option
 def rehearse(plan: Path, *, fleet_file: Path | None, output: str, **options: Any) -> int:  # noqa: ANN401 - click's options
     """Run a plan on virtual time against a simulated copy of the fleet: seconds for a night. Changes nothing.
 
-    The plan's own checks (tcp, http, command) are taken as passed, its password as known. Ends with 3 when a
-    server would fail, 4 when the run would hold.
+    The plan's own checks (tcp, http, command) are taken as passed, its password as known; gates and calendars
+    of the day are left out, approvals are given at once. A plan with windows is played window after window.
+
+    \b
+    Exit codes, so that it can gate a change request; of several nights the worst, in this order:
+      1   a promise of ours was broken
+      4   it would hold
+      5   it would not be done in its windows or in --nights, or a server would overrun one
+      3   some servers would fail
+      0   all verified, within windows and limits
+      2   the plan or an option is wrong
 
     \b
     Example:
       fleet rehearse plans/web-tier.yaml
       fleet rehearse plans/demo.yaml --faults nasty --runs 20
+      fleet rehearse plans/demo.yaml --reinstall-takes 12m --nights 1
       fleet rehearse plans/demo.yaml --crash-everywhere
     """  # noqa: D301 - click's mark for "do not rewrap"
+    from fleet.cli.lasting import begins, lasting  # noqa: PLC0415 - as above
+    from fleet.cli.rehearsed import Ends, Night, exit_code  # noqa: PLC0415 - as above
     from fleet.rehearsal import rehearse as rehearsal  # noqa: PLC0415 - a simulated cloud that few commands need
 
-    story = _story(load_for_action(plan), fleet_file, options["seed"])
+    loaded = load_for_action(plan)
+    start, words = begins(loaded.settings, options["at"])
+    if start is None and words:  # no window opens any more
+        _say_never(words, output)
+        return Exit.UNFINISHED
+    story, source = lasting(
+        _story(loaded, fleet_file, options["seed"]), options["durations"], options["reinstall_takes"]
+    )
+    if start is not None:
+        story = replace(story, begins=start, nightly=True)
+    _say_basis(loaded, source, words)
     nights = [
         rehearsal.rehearse(rehearsal.with_faults(story, options["faults"], options["seed"] + number))
         for number in range(options["runs"])
     ]
     if nights[0].opened_nothing:
         raise PlanError(Problem(nights[0].opened_nothing))
+    seen = [Night(told, options["nights"]) for told in nights]
     crashes = None
     if options["crash_everywhere"]:
         calm = rehearsal.with_faults(story, options["faults"], options["seed"])
         crashes = rehearsal.crash_everywhere(replace(calm), at_most=options["at_most"], told_one=_progress)
+    broken = crashes is not None and bool(crashes.failures)
+    code = Exit.DEFECT if broken else exit_code(seen)
     if output == "json":
         print_json(
-            {"nights": [_as_data(told) for told in nights], "crashes": asdict(crashes) if crashes else None}
+            {
+                "nights": [_as_data(night) for night in seen],
+                "ends": Ends(seen).data(),
+                "durations": source,
+                "exit_code": code,
+                "crashes": asdict(crashes) if crashes else None,
+            }
         )
     else:
-        for told in nights:
-            print_lines(_as_text(told))
+        for night in seen:
+            print_lines(_as_text(night))
+        if len(seen) > 1:
+            print_lines([Ends(seen).words()])
         if crashes:
             print_lines(_crash_lines(crashes))
-    return _exit_code(nights, crashes)
+    return code
 
 
-def _exit_code(nights: list[Told], crashes: Crashes | None) -> int:
-    if any(told.violations for told in nights) or (crashes and crashes.failures):
-        return Exit.DEFECT
-    codes = {told.endings[-1].code for told in nights}
-    return next((code for code in (Exit.HELD, Exit.FAILED) if code in codes), Exit.OK)
+def _say_never(words: str, output: str) -> None:
+    if output == "json":
+        data: dict[str, object] = {
+            "nights": [],
+            "ends": None,
+            "durations": None,
+            "exit_code": Exit.UNFINISHED,
+            "crashes": None,
+        }
+        print_json({**data, "unfinished": words})
+    else:
+        print_lines([f"nobody would ever be started: {words}"])
+
+
+def _say_basis(loaded: LoadedPlan, source: str, words: str) -> None:
+    """Say what the figures rest on."""
+    say(f"durations: {source}")
+    if words:
+        say(words)
+    if loaded.settings.gates or any(each.dates is None for each in loaded.settings.freeze):
+        say("gates and calendars of frozen days are left out")
 
 
 def _progress(done: int, of: int) -> None:
@@ -144,12 +213,13 @@ async def _copied(loaded: LoadedPlan, seed: int) -> Story:
 # -- what is told ---------------------------------------------------------------------------------------
 
 
-def _as_data(told: Told) -> dict[str, object]:
+def _as_data(night: Night) -> dict[str, object]:
     from fleet.rehearsal.rehearse import most_in_flight, timeline  # noqa: PLC0415 - as above
 
+    told = night.told
     return {
         "seed": told.story.seed,
-        "took_s": round(told.endings[0].took_s, 1),
+        "took_s": round(night.took_s, 1),
         "most_in_flight": most_in_flight(told),
         "most_down": told.world.max_down,
         "servers": dict(Counter(told.phases().values())),
@@ -159,6 +229,7 @@ def _as_data(told: Told) -> dict[str, object]:
         "held": told.run.held if told.run else None,
         "failed": _failed(told),
         "violations": told.violations,
+        **night.data(),
     }
 
 
@@ -167,19 +238,22 @@ def _failed(told: Told) -> dict[str, str]:
     return {server.label: server.reason for server in servers if server.phase == "failed"}
 
 
-def _as_text(told: Told) -> list[str]:
-    found = _as_data(told)
+def _as_text(night: Night) -> list[str]:
+    from fleet.cli.rehearsed import span  # noqa: PLC0415 - as above
+
+    told, found = night.told, _as_data(night)
     counts = ", ".join(f"{count} {name}" for name, count in Counter(told.phases().values()).most_common())
     calls = sum(told.world.ledger.requests.values())
-    took, most = _span(told.endings[0].took_s), found["most_in_flight"]
+    took, most = span(night.took_s), found["most_in_flight"]
     lines = [f"seed {told.story.seed}: {took}; {counts}; most in flight {most}; {calls} calls"]
     from fleet.rehearsal.rehearse import timeline  # noqa: PLC0415 - as above
 
     lines += [
         f"  {wave.target} wave {wave.wave}: {wave.servers} servers, "
-        f"{_span(wave.start_s)} to {_span(wave.end_s)}"
+        f"{span(wave.start_s)} to {span(wave.end_s)}"
         for wave in timeline(told)
     ]
+    lines += night.lines()
     lines += [f"  {name}: {reason}" for name, reason in list(_failed(told).items())[:20]]
     if told.run is not None and told.run.held is not None:
         lines.append(f"  held: {told.run.held}")
@@ -188,18 +262,14 @@ def _as_text(told: Told) -> list[str]:
 
 
 def _crash_lines(crashes: Crashes) -> list[str]:
+    from fleet.cli.rehearsed import span  # noqa: PLC0415 - as above
+
     tried = f"{crashes.told // 2:,} of " if crashes.told < 2 * crashes.effects else ""
     figures = (
         f"{crashes.crashes:,} crashes, {crashes.resumed:,} resumed, {crashes.wiped_twice} wiped twice, "
-        f"{crashes.limits_broken} limits broken, longest extra time {_span(crashes.longest_extra_s)}"
+        f"{crashes.limits_broken} limits broken, longest extra time {span(crashes.longest_extra_s)}"
     )
     return [
         f"killed at {tried}{crashes.effects:,} instants, by SIGKILL and by a power cut: {figures}",
         *(f"  effect {at}, {kind}: {'; '.join(broken[:3])}" for at, kind, broken in crashes.failures[:10]),
     ]
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

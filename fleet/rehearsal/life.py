@@ -31,6 +31,7 @@ from fleet.cloud.simulator.face import Face
 from fleet.cloud.simulator.transport import SimulatedTransport
 from fleet.core.events import Event, RunResumed, Skipped
 from fleet.core.forecast import Forecast
+from fleet.core.forecast import Kind as ServerKind
 from fleet.core.model import Server, ServerId
 from fleet.core.settings import Check, Settings
 from fleet.core.state import Run, is_payable
@@ -135,6 +136,7 @@ class Scene:
         listener: Told of every event; the driver's time of the story with it.
         hooks: What comes of the plan's hooks.
         book: What they have done.
+        seen: Durations of earlier runs, for the forecast.
     """
 
     face: Face
@@ -159,6 +161,7 @@ class Scene:
     listener: Callable[[Event, float], None] | None = None
     hooks: Outcomes = field(default_factory=dict)
     book: Book = field(default_factory=Book)
+    seen: tuple[tuple[ServerKind, float], ...] = ()
 
 
 @dataclass(slots=True)
@@ -294,7 +297,7 @@ class Life:
             gates=(),
             freeze=tuple(each for each in recorder.run.settings.freeze if each.dates is not None),
         )
-        outlook = Outlook(timed, self.clock, Forecast()) if timed.windows or timed.freeze else None
+        outlook = Outlook(timed, self.clock, Forecast(scene.seen)) if timed.windows or timed.freeze else None
         self.engine = Engine(
             recorder,
             cloud=cloud,

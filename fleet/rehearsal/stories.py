@@ -16,15 +16,18 @@ from typing import Any
 
 import msgspec
 
+from fleet.cloud.simulator.calendar import EPOCH, Calendar
 from fleet.cloud.simulator.face import Face
 from fleet.cloud.simulator.faults import Fault
 from fleet.cloud.simulator.settings import Behaviour, Durations
 from fleet.cloud.simulator.things import ServerSpec
 from fleet.cloud.simulator.world import Estate, World
 from fleet.core.events import Approved, Retried, RunReleased
+from fleet.core.forecast import Kind as ServerKind
 from fleet.core.rollout import approval_awaited
 from fleet.core.settings import Settings
 from fleet.core.state import Phase, Run
+from fleet.core.windows import Schedule, of_plan
 from fleet.errors import Exit, JournalError
 from fleet.journal import Recorder
 from fleet.referee import Report, judge
@@ -34,6 +37,10 @@ from fleet.rehearsal.incidents import Incident
 from fleet.rehearsal.life import Ending, Life, Scene, reopen
 
 MAX_LIVES = 40
+MAX_NIGHTS = 366
+IDLE_NIGHTS = 31
+"""So many openings in a row in which nobody is started: a bake may take days, and a month is no bake."""
+
 MENDING_S = 600.0
 LATEST_S = 4 * 3600.0
 """After the last life, so long is waited for requests that are still on their way, and for the cloud."""
@@ -61,6 +68,9 @@ class Story:
         nights_s: Seconds between the lives, in order; the last one repeats.
         estate: What the cloud has besides servers; None: its default.
         hooks: What comes of the plan's hooks; without a word they go well.
+        begins: Time of day at its begin.
+        nightly: Where the window ends a life, the next one begins at the next opening.
+        seen: Durations of earlier runs, for the forecast.
     """
 
     seed: int
@@ -75,6 +85,9 @@ class Story:
     estate: Estate | None = None
     user_data: Mapping[str, bytes] = field(default_factory=dict)
     hooks: Outcomes = field(default_factory=dict)
+    begins: datetime = EPOCH
+    nightly: bool = False
+    seen: tuple[tuple[ServerKind, float], ...] = ()
 
     def world(self) -> World:
         """Build the cloud as it is when the story begins."""
@@ -84,6 +97,7 @@ class Story:
             behaviour=self.behaviour,
             durations=self.durations,
             seed=self.seed,
+            calendar=Calendar(self.begins),
         )
 
 
@@ -160,13 +174,21 @@ def tell(story: Story, *, only: frozenset[str] | None = None) -> Told:
     face = Face(world, faults=story.faults, base_url="http://127.0.0.1")
     told = Told(story, world, face)
     scene = Scene(
-        face=face, settings=story.settings, user_data=story.user_data, seed=story.seed, hooks=story.hooks
+        face=face,
+        settings=story.settings,
+        user_data=story.user_data,
+        seed=story.seed,
+        hooks=story.hooks,
+        seen=story.seen,
     )
     told.book = scene.book
     limit = bound_s(story.settings, len(story.servers))
+    nights = _Nights(of_plan(story.settings), story.begins) if story.nightly else None
+    if nights is not None:
+        limit += sum(target.rollout.bake_s for target in story.settings.targets) * len(story.servers)
     rng = random.Random(story.seed ^ 0xD15C)
     person = story.person
-    for number in range(MAX_LIVES):
+    for number in range(MAX_LIVES + (MAX_NIGHTS if story.nightly else 0)):
         incidents = story.incidents[number] if number < len(story.incidents) else ()
         ending = Life(scene, incidents, bound_s=limit, only=only).play()
         told.endings.append(ending)
@@ -182,6 +204,11 @@ def tell(story: Story, *, only: frozenset[str] | None = None) -> Told:
             if ending.mutations and not ending.owed:
                 told.violations.append(f"P15 {ending.mutations} calls by a finished run")
             break
+        if nights is not None and ending.code is Exit.UNFINISHED:
+            if (opens_s := nights.next_s(scene.now_s, ending.run)) is None:
+                break
+            scene.now_s = opens_s
+            continue
         person, goes_on = _decide(scene, ending, person)
         if not goes_on:
             told.opened_nothing = "" if scene.disk.has_run else str(ending.error)
@@ -194,6 +221,30 @@ def tell(story: Story, *, only: frozenset[str] | None = None) -> Told:
     world.advance(scene.now_s + LATEST_S)
     _judge(told, scene)
     return told
+
+
+@dataclass(slots=True)
+class _Nights:
+    """The openings of a plan's windows, for a run that goes on in each of them."""
+
+    schedule: Schedule
+    begins: datetime
+    gone: int = 0
+    idle: int = 0
+    waiting: int = -1
+
+    def next_s(self, now_s: float, run: Run | None) -> float | None:
+        """Return when the next window opens, in the story's time; None: it would not help, or none does."""
+        waiting = run.counts()[Phase.WAITING] if run is not None else 0
+        self.idle = self.idle + 1 if waiting == self.waiting else 0
+        self.waiting = waiting
+        self.gone += 1
+        if self.gone >= MAX_NIGHTS or self.idle >= IDLE_NIGHTS:
+            return None
+        now = self.begins.astimezone(UTC) + timedelta(seconds=now_s)
+        starts = (span.start.astimezone(UTC) for span in self.schedule.openings(now))
+        opens = next((start for start in starts if start > now), None)
+        return None if opens is None else (opens - self.begins.astimezone(UTC)).total_seconds() + 1.0
 
 
 def _decide(scene: Scene, ending: Ending, person: Person) -> tuple[Person, bool]:
