@@ -190,6 +190,14 @@ def test_a_wrong_option_is_named(rehearsal: Rehearsal, options: tuple[str, ...],
     assert words in rehearsal.err
 
 
+def test_more_failures_than_allowed_in_the_last_servers(rehearsal: Rehearsal) -> None:
+    """Nobody is left to be held back, and the plan's limit is broken all the same."""
+    fleet = "servers:\n  - {name: 'web-{}', count: 2}\n"
+    code, found = rehearsal.data("", "--reinstall-takes", "20m", fleet=fleet)
+    assert (found["nights"][0]["exit_code"], code) == (Exit.FAILED, Exit.HELD)
+    assert found["ends"]["held"] == 1
+
+
 def test_many_nights(rehearsal: Rehearsal) -> None:
     """Median, 95 % and worst, and how many would break the window."""
     code, found = rehearsal.data(NIGHT.format("22:30"), *FRIDAY, "--runs", "5", "--nights", "1")

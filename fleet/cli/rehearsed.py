@@ -121,6 +121,16 @@ class Night:
         return ended or bool(self.overran) or too_many
 
     @property
+    def was_held(self) -> bool:
+        """More failed than the plan allows, be it that nobody was left to be started."""
+        return self.told.run is not None and self.told.run.held is not None
+
+    @property
+    def some_failed(self) -> bool:
+        """It ended otherwise than with every server verified."""
+        return self.told.endings[-1].code is Exit.FAILED
+
+    @property
     def why_unfinished(self) -> str:
         """Why nobody was started any more."""
         return next((str(event["reason"]) for event in reversed(self.told.events("RunDrained"))), "")
@@ -174,12 +184,11 @@ def exit_code(nights: Sequence[Night]) -> Exit:
     """Return what a change request is told: the worst of all nights."""
     if any(night.told.violations for night in nights):
         return Exit.DEFECT
-    codes = {night.told.endings[-1].code for night in nights}
-    if Exit.HELD in codes:
+    if any(night.was_held for night in nights):
         return Exit.HELD
     if any(night.breaks_window for night in nights):
         return Exit.UNFINISHED
-    return Exit.FAILED if Exit.FAILED in codes else Exit.OK
+    return Exit.FAILED if any(night.some_failed for night in nights) else Exit.OK
 
 
 class Ends:
@@ -187,12 +196,11 @@ class Ends:
 
     def __init__(self, nights: Sequence[Night]) -> None:
         self._took = sorted(night.took_s if night.is_done else math.inf for night in nights)
-        codes = [night.told.endings[-1].code for night in nights]
         self._counts = {
             "runs": len(nights),
             "break_window": sum(night.breaks_window for night in nights),
-            "held": codes.count(Exit.HELD),
-            "some_failed": codes.count(Exit.FAILED),
+            "held": sum(night.was_held for night in nights),
+            "some_failed": sum(night.some_failed for night in nights),
         }
 
     def _at(self, share: float) -> float:
