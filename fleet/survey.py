@@ -172,12 +172,13 @@ async def survey(
         own_ids: Ids that the machine we run on may have as a server.
         object_to: Says what else speaks against servers: other runs, what this machine stands on.
         pin: What is settled before.
-        now: By which the age of backups is told; the wall's time if None.
+        now: By which the age of servers and backups is told; the wall's time if None.
 
     Raises:
         CloudError: The cloud cannot be asked.
     """
     findings: list[Finding] = []
+    now = now or datetime.now(UTC)
     passwords: dict[str, str] = {}
     for target in settings.targets:
         if target.reinstall.admin_password is None:
@@ -195,12 +196,12 @@ async def survey(
         )
     identity = await cloud.whoami()
     listed = await cloud.servers()
-    resolution = resolve(settings, listed, limit=limit, seed=pin.seed, only=pin.only)
+    resolution = resolve(settings, listed, limit=limit, seed=pin.seed, only=pin.only, now=now)
     images = await _images(cloud, settings, resolution)
     chosen = [server for servers in resolution.chosen.values() for server in servers]
     objections = await asyncio.to_thread(object_to, chosen)
     groups = await scaling(cloud, findings) if chosen else {}
-    points = await backups(cloud, settings, resolution, now or datetime.now(UTC))
+    points = await backups(cloud, settings, resolution, now)
 
     members: list[Member] = []
     skipped: dict[ServerId, str] = {}

@@ -20,7 +20,7 @@ import msgspec
 from fleet.cli.main import cli
 from fleet.core import events, settings
 from fleet.errors import Exit
-from fleet.plan import plan_schema, unbuilt
+from fleet.plan import plan_schema
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 MADE = "<!-- Made by `make reference`: edit the code instead. -->\n"
@@ -514,14 +514,11 @@ def plan_fields() -> Iterator[str]:
 
 def fields(part: str, schema: dict[str, Any], required: list[str]) -> Iterator[str]:
     """Yield the table of a mapping's fields."""
-    missing: dict[str, str] = getattr(unbuilt, "_IN_SELECT", {})
     rows = []
     for name, field in schema["properties"].items():
         words = field.get("description")
         if not words:
             raise SystemExit(f"{part}.{name} has no description in fleet/plan/model.py")
-        if part in {"Select", "Removal"} and name in missing:
-            words += ". Not built yet: refused"
         rows.append((f"`{name}`", kind(field), default(part, name, required=name in required), words))
     yield from table(("field", "type", "default", "meaning"), *rows)
 

@@ -28,7 +28,7 @@ def data(capsys: pytest.CaptureFixture[str]) -> Any:
 
 def test_a_valid_plan_as_json(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["validate", str(plan), "-o", "json"]) == 0
-    assert data(capsys) == {"valid": True, "problems": [], "warnings": [], "not_built_yet": []}
+    assert data(capsys) == {"valid": True, "problems": [], "warnings": []}
 
 
 def test_everything_that_is_wrong_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,14 +44,6 @@ def test_everything_that_is_wrong_as_json(tmp_path: Path, capsys: pytest.Capture
     talk = capsys.readouterr()
     assert talk.out == ""
     assert f"{path}:1:1" in talk.err
-
-
-def test_what_is_not_built_yet_as_json(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan.write_text(GOOD + "exclude: {older_than: 90d}\n")
-    assert run_command_line(["validate", str(plan), "-o", "json"]) == 0
-    [problem] = data(capsys)["not_built_yet"]
-    assert (problem["line"], problem["column"]) == (4, 11)
-    assert "not built yet" in problem["message"]
 
 
 @pytest.mark.parametrize("path", sorted(PLANS.glob("*.yaml")), ids=lambda path: path.name)

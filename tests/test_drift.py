@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from msgspec.structs import replace
 from rollout_support import open_run, target
 
@@ -9,6 +11,8 @@ from fleet.core.drift import drift
 from fleet.core.model import Server, ServerId
 from fleet.core.settings import Select
 from fleet.core.state import Run
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def a_run(servers: int = 3) -> Run:
@@ -21,7 +25,7 @@ def shown(*names: str) -> list[Server]:
 
 
 def words(run: Run, *names: str) -> list[str]:
-    return drift(run, shown(*names), list(run.servers.values()))
+    return drift(run, shown(*names), list(run.servers.values()), NOW)
 
 
 def test_the_same_list_is_no_drift() -> None:

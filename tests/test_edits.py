@@ -119,6 +119,8 @@ SELECTS = [
     Select(name=("web-*",), vpc=("v",)),
     Select(name=("web-*",), enterprise_project=("0",)),
     Select(name=("web-*",), ip=("10.0.0.0/8",)),
+    Select(name=("web-*",), hosts={"web-1": "web-1"}),
+    Select(name=("web-*",), older_than_s=90.0),
 ]
 FIXED = [
     *(with_web(select=select) for select in SELECTS),

@@ -1,4 +1,4 @@
-"""Good plans: what they resolve to, how defaults and short forms work, and what is not built yet."""
+"""Good plans: what they resolve to, how defaults and short forms work."""
 
 from __future__ import annotations
 
@@ -115,7 +115,6 @@ def test_full_example(tmp_path, plan):
 
     loaded = plan(FULL)
 
-    assert loaded.unbuilt == ()
     assert loaded.settings.notify == (
         settings.Notify(
             webhook=settings.SecretRef(env="SLACK_WEBHOOK"),
@@ -145,9 +144,8 @@ def test_full_example(tmp_path, plan):
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: path.name)
 def test_plans_of_the_repository(path):
-    """Every plan that we ship loads without a warning, and asks for nothing that is not built."""
+    """Every plan that we ship loads without a warning."""
     loaded = load_plan(path)
-    assert not loaded.unbuilt
     assert not loaded.warnings
 
 
@@ -281,23 +279,6 @@ def test_the_concurrency_of_the_plan_bounds_all_targets_together(plan):
     assert made.concurrency == 7
     assert made.budget == settings.Budget(hold_after=settings.Share(percent=10), in_a_row=3)
     assert made.limits == settings.Limits(draining=2)
-
-
-@pytest.mark.parametrize(
-    ("line", "path"),
-    [
-        ("cloud: {provider: openstack}", None),
-        ("exclude: {older_than: 90d}", "exclude.older_than"),
-        ("exclude: {inventory: web.yaml}", "exclude.inventory"),
-        ("notify: [{webhook: {env: X}}]", None),
-        ("freeze: {ical: https://calendar}", None),
-        ("windows: []", None),
-        ("rollout: {bake: 0s, spread: {}}", None),
-    ],
-)
-def test_unbuilt(plan, line, path):
-    found = [problem.path for problem in plan(f"select: {{ids: x}}\nkey_pair: k\n{line}\n").unbuilt]
-    assert found == ([path] if path else [])
 
 
 def test_located(plan):

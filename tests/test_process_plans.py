@@ -131,7 +131,6 @@ REFUSED = [
         ("--yes",),
         "no server",
     ),
-    ("unbuilt", {"more": "exclude: {older_than: 90d}\n"}, ("--yes",), ":8:11: "),
     ("unknown key pair", {}, ("--yes",), "key pair 'no-such-key' does not exist"),
 ]  # fmt: skip
 
@@ -161,19 +160,31 @@ def test_what_is_refused_is_exit_2_and_nothing_is_sent(tmp_path: Path) -> None:
         assert fleet.journals() == []
 
 
-def test_what_is_not_built_yet_is_named_with_its_line(tmp_path: Path) -> None:
-    """Valid to the last field, so `validate` warns; preview and run would deceive, so they refuse."""
-    with fleet_on(tmp_path, fleet_text(1)) as (fleet, cloud):
-        plan = fleet.plan(plan_text(more="exclude: {older_than: 90d}\n"))
-        valid = fleet("validate", plan)
-        assert valid.code == 0, valid.err
-        assert f"warning: {plan}:8:" in valid.err
-        for command in (("preview", plan), ("run", plan, "--yes"), ("run", plan, "--check")):
-            refused = fleet(*command)
-            assert refused.code == 2
-            assert f"{plan}:8:11: " in refused.err
-            assert "selecting by age: not built yet" in refused.err
-        assert cloud.calls() == []
+def test_an_inventory_decides_whom_and_a_resume_does_not_need_it(tmp_path: Path) -> None:
+    """By name and by address, through preview, run and resume; a changed file would change who."""
+    with fleet_on(tmp_path, fleet_text(4)) as (fleet, cloud):
+        hosts = tmp_path / "hosts.ini"
+        hosts.write_text("[web]\nweb-[1:2]\nthird ansible_host=10.20.1.6\n[gone]\nnobody\n")
+        text = plan_text().replace("{tags: {role: web}}", f"{{inventory: {hosts}, older_than: 1h}}")
+        plan = fleet.plan(text)
+        shown = fleet("preview", plan)
+        assert shown.code == 0, shown.err
+        assert "no server for nobody of the inventory" in shown.out + shown.err
+        assert "the inventory does not list it: web-4" in shown.out
+        unfinished(fleet, plan)
+        hosts.write_text("[web]\nweb-[1:4]\n")
+        other = fleet("run", plan, "--yes")
+        assert other.code == 2
+        assert "select.hosts.web-4: nothing → web-4" in other.err
+        hosts.unlink()
+        [journal] = fleet.journals()
+        done = fleet("resume", str(journal))
+        assert done.code == 0, done.err
+        assert sorted(cloud.reinstalls()) == ["web-1", "web-2", "web-3"]
+        hosts.write_text("web-[1:4]\n")
+        nobody = fleet("preview", fleet.plan(text.replace("1h", "90d")))
+        assert nobody.code == 2
+        assert "matches no server" in nobody.err
 
 
 def test_check_is_preview(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from fleet.core.facts import facts, fill, placeholders
@@ -260,3 +262,80 @@ def test_address_of_version_6_in_a_url():
     assert fill("http://{server.private_ip}:80/", six) == "http://[fd00::1]:80/"
     assert fill("http://[{server.private_ip}]:80/", six) == "http://[fd00::1]:80/"
     assert fill("{server.private_ip}", six) == "fd00::1"
+
+
+# Inventories and ages ---------------------------------------------------------------------------------
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+OLD = Select(older_than_s=90 * 86400.0)
+BY_AGE = [
+    server("web-old", created="2026-01-01T00:00:00Z"),
+    server("web-young", created="2026-05-01T00:00:00Z"),
+    server("web-unknown"),
+]
+
+
+def test_hosts_are_matched_by_name_and_by_address():
+    hosts = {"web-1": "web-1", "second": "10.0.0.2", "third": "fd00::3"}
+    shown = [
+        server("web-1"),
+        server("web-2", addresses=("10.0.0.2",)),
+        server("web-3", public_addresses=("FD00:0::3",)),
+        server("web-4", addresses=("10.0.0.4",)),
+    ]
+    found = resolve(plan(target(select=Select(hosts=hosts))), shown)
+    assert names(found) == ["web-1", "web-2", "web-3"]
+    assert found.left_out == {"id-web-4": "the inventory does not list it"}
+    assert not found.problems
+    assert not found.warnings
+
+
+def test_a_host_that_is_nobody_is_said_and_stops_nothing():
+    gone = Select(hosts={"web-1": "web-1", "gone": "10.9.9.9"})
+    found = resolve(plan(target(select=gone), protect=Select(hosts={"who": "who"})), [server("web-1")])
+    assert not found.problems
+    assert [(each.path, each.message) for each in found.warnings] == [
+        (
+            "targets[0].select.inventory",
+            "the cloud shows no server for gone of the inventory, by name or address",
+        ),
+        ("protect.inventory", "the cloud shows no server for who of the inventory, by name or address"),
+    ]
+
+
+def test_a_host_that_may_be_two_servers_stops_unless_the_selector_says_which():
+    twins = [server("web-1", "a", vpcs=("v1",)), server("web-1", "b", vpcs=("v2",))]
+    by_name = Select(hosts={"web-1": "web-1"})
+    [problem] = resolve(plan(target(select=by_name)), twins).problems
+    assert "web-1 (a), web-1 (b)" in problem.message
+    one = resolve(plan(target(select=Select(hosts=by_name.hosts, vpc=("v2",)))), twins)
+    assert [each.id for each in one.chosen["web"]] == ["b"]
+    assert not one.problems
+    both_away = resolve(plan(target(exclude=by_name)), [*twins, server("web-2")])
+    assert names(both_away) == ["web-2"]
+    assert not both_away.problems
+    assert len(both_away.warnings) == 1
+
+
+def test_only_old_servers_are_selected_and_unknown_ages_never():
+    found = resolve(plan(target(select=OLD)), BY_AGE, now=NOW)
+    assert names(found) == ["web-old"]
+    assert found.left_out["id-web-young"] == "created 31 days ago: not 90 days old"
+    assert "does not say when it was created" in found.left_out["id-web-unknown"]
+
+
+@pytest.mark.parametrize(("part", "word"), [("exclude", "excluded"), ("protect", "protected")])
+def test_what_may_be_old_is_taken_away(part, word):
+    settings = plan(target(exclude=OLD)) if part == "exclude" else plan(target(), protect=OLD)
+    found = resolve(settings, BY_AGE, now=NOW)
+    assert names(found) == ["web-young"]
+    assert found.left_out["id-web-old"] == f"{word}: created 2026-01-01T00:00:00Z"
+    assert found.left_out["id-web-unknown"].startswith(f"{word}: the cloud does not say")
+
+
+def test_ages_are_not_judged_again_without_a_time_and_never_resolved_without():
+    """Right before the wipe nobody's age is asked: it was judged when the run was opened."""
+    assert matches(OLD, BY_AGE[1]) is None
+    assert removed_by(OLD, BY_AGE[0]) is None
+    with pytest.raises(ValueError, match="what time it is"):
+        resolve(plan(target(select=OLD)), BY_AGE)

@@ -90,7 +90,7 @@ async def _windows(found: Doctor, loaded: LoadedPlan) -> list[Span]:
     settings: Settings = loaded.settings
     targets = ", ".join(target.name for target in settings.targets)
     found.well("plan", f"{loaded.path}: valid, with targets {targets}")
-    for problem in (*loaded.warnings, *loaded.unbuilt):
+    for problem in loaded.warnings:
         found.odd("plan", f"{problem}".partition("\n")[0], problem.hint)
     if not settings.windows and not settings.freeze:
         found.well("windows", "none: at any time")

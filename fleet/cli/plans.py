@@ -27,16 +27,14 @@ if TYPE_CHECKING:
 
 
 def load_for_action(path: Path) -> LoadedPlan:
-    """Load a plan that is to be previewed or run: nothing that it asks for may be missing from us.
+    """Load a plan that is to be previewed or run, and say what is odd about it.
 
     Raises:
-        PlanError: It is wrong, or asks for something that is not built yet.
+        PlanError: It is wrong.
     """
     loaded = load_plan(path)
     for warning in loaded.warnings:
         say(f"warning: {warning}")
-    if loaded.unbuilt:
-        raise PlanError(*loaded.unbuilt)
     return loaded
 
 
@@ -63,17 +61,13 @@ def validate(plan: Path, output: str) -> int:
                 "valid": True,
                 "problems": [],
                 "warnings": [_problem(each) for each in loaded.warnings],
-                "not_built_yet": [_problem(each) for each in loaded.unbuilt],
             }
         )
         return Exit.OK
     for warning in loaded.warnings:
         say(f"warning: {warning}")
-    for each in loaded.unbuilt:
-        say(f"warning: {each}")
     names = ", ".join(target.name for target in loaded.settings.targets)
-    more = " (preview and run refuse it: see the warnings)" if loaded.unbuilt else ""
-    print_lines([f"{plan}: a valid plan {loaded.settings.plan!r} with targets {names}{more}"])
+    print_lines([f"{plan}: a valid plan {loaded.settings.plan!r} with targets {names}"])
     return Exit.OK
 
 

@@ -134,7 +134,7 @@ class Telling:
             return
         waiting = [each for each in run.servers.values() if each.phase is Phase.WAITING]
         try:
-            words = drift(run, await cloud.servers(), waiting)
+            words = drift(run, await cloud.servers(), waiting, now())
         except FleetError:  # whoever works on servers meets it as well, and says so
             return
         logger = structlog.get_logger().bind(run=run.id)

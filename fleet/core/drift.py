@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from fleet.core.model import Server
 from fleet.core.select import resolve
@@ -11,15 +12,16 @@ from fleet.core.state import Run, ServerState
 _SHOWN = 5
 
 
-def drift(run: Run, servers: Sequence[Server], waiting: Sequence[ServerState]) -> list[str]:
+def drift(run: Run, servers: Sequence[Server], waiting: Sequence[ServerState], now: datetime) -> list[str]:
     """Return in words what a selection of today would have otherwise than the run; empty: nothing.
 
     Args:
         run: Whose plan and servers.
         servers: Everything that the cloud shows now.
         waiting: Servers of the run that were not started when the cloud was asked.
+        now: By which the age of servers is told.
     """
-    found = resolve(run.settings, servers, limit=run.opened.limit)
+    found = resolve(run.settings, servers, limit=run.opened.limit, now=now)
     chosen = {server.id: server for target in found.chosen.values() for server in target}
     shown = {server.id for server in servers}
     words = []

@@ -45,8 +45,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         claims: Tags by which runs say that they work on it; they are not in `tags` (`fleet.core.claimtag`).
         image: Id of the image it was made from: what a reinstall will install.
         enterprise_project: Its id, ``"0"`` being the default one; empty where the cloud has none.
-        updated, launched_at, created: As the cloud wrote them, or empty. Weak evidence: shown, never
-            decided upon.
+        updated, launched_at: As the cloud wrote them, or empty. Weak evidence: shown, never decided upon.
+        created: As the cloud wrote it, or empty; a reinstall does not change it. It decides `older_than`.
         unfit: Reasons why the cloud itself would refuse a reinstall (``frozen``, ``order lock`` …).
         installed_by: The job that made, or is making, the present installation, where a look tells that.
         installed: A look tells that this job is over: nothing more will come by itself, no start either.

@@ -17,8 +17,10 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 
+from fleet.core.hosts import age_s, listed, too_young, unmatched
 from fleet.core.model import Server, ServerId
 from fleet.core.settings import SHUFFLE, Amount, Select, Settings, Share, Target
 from fleet.core.unlike import unlike, words
@@ -58,29 +60,38 @@ def is_empty(select: Select) -> bool:
     return select == Select()
 
 
-def matches(select: Select, server: Server) -> str | None:
-    """Return None when every given field of *select* matches *server*, else the reason why not."""
+def matches(select: Select, server: Server, now: datetime | None = None) -> str | None:
+    """Return None when every given field of *select* matches *server*, else the reason why not.
+
+    Args:
+        select: Every field of it must fit.
+        server: Who is looked at.
+        now: By which its age is told. None: its age was judged before, when the run was opened.
+    """
     if is_empty(select):
         return "the selector is empty"
-    return next((miss for _, miss in _conditions(select, server) if miss is not None), None)
+    return next((miss for _, miss in _conditions(select, server, now) if miss is not None), None)
 
 
-def removed_by(select: Select, server: Server) -> str | None:
+def removed_by(select: Select, server: Server, now: datetime | None = None) -> str | None:
     """Return which condition of *select* takes *server* away, or None when none does.
 
-    For ``protect`` and ``exclude``: one condition that fits is enough.
+    For ``protect`` and ``exclude``: one condition that fits is enough. *now* is as in `matches`; whose age
+    the cloud does not say is taken away, as it may be old enough.
     """
-    return next((hit for hit, miss in _conditions(select, server) if miss is None), None)
+    if now is not None and select.older_than_s is not None and age_s(server, now) is None:
+        return "the cloud does not say when it was created"
+    return next((hit for hit, miss in _conditions(select, server, now) if miss is None), None)
 
 
-def is_protected(settings: Settings, server: Server) -> str | None:
+def is_protected(settings: Settings, server: Server, now: datetime | None = None) -> str | None:
     """Return why *server* must never be touched, or None."""
     if settings.protect is None:
         return None
-    return removed_by(settings.protect, server)
+    return removed_by(settings.protect, server, now)
 
 
-def _conditions(select: Select, server: Server) -> Iterator[tuple[str, str | None]]:
+def _conditions(select: Select, server: Server, now: datetime | None) -> Iterator[tuple[str, str | None]]:
     """Yield for every condition of *select* what it says if it fits, and why it does not (or None)."""
     if select.ids:
         yield f"id {server.id} is listed", None if server.id in select.ids else "its id is not listed"
@@ -97,6 +108,10 @@ def _conditions(select: Select, server: Server) -> Iterator[tuple[str, str | Non
     ):
         if wanted:
             yield f"{word} {found}", None if found in wanted else f"{word} {found or '(none)'} {_not(wanted)}"
+    if select.hosts:
+        yield "the inventory lists it", None if listed(select, server) else "the inventory does not list it"
+    if select.older_than_s is not None and now is not None:
+        yield f"created {server.created}", too_young(select, server, now)
     if select.vpc:
         common = [vpc for vpc in server.vpcs if vpc in select.vpc]
         yield (
@@ -205,6 +220,7 @@ def resolve(
     limit: Sequence[str] = (),
     seed: int = 0,
     only: Collection[ServerId] | None = None,
+    now: datetime | None = None,
 ) -> Resolution:
     """Say which of the cloud's *servers* the plan means, in which order, and why not the others.
 
@@ -215,7 +231,13 @@ def resolve(
             Applied after the expectations were checked.
         seed: What `SHUFFLE` in an order is drawn from.
         only: Ids of a manifest: others are left out before anything is counted.
+        now: By which ages are told; a plan that selects by age needs it.
+
+    Raises:
+        ValueError: It does, and there is none: without it young servers would be selected.
     """
+    if now is None and _asks_for_age(settings):
+        raise ValueError("the plan selects by age, and nobody said what time it is")
     problems: list[Problem] = []
     warnings: list[Problem] = []
     left_out: dict[ServerId, str] = {}
@@ -224,7 +246,7 @@ def resolve(
     shared: dict[tuple[str, ...], list[Server]] = {}
 
     for server in servers:
-        wanted_by, reason = _wanted(settings, server)
+        wanted_by, reason = _wanted(settings, server, now)
         if not wanted_by:
             left_out[server.id] = reason
             continue
@@ -251,6 +273,7 @@ def resolve(
         problems += _unknown_ids(f"targets[{index}].select.ids", target.select, ids)
         warnings += _unknown_ids(f"targets[{index}].exclude.ids", target.exclude, ids)
     warnings += _unknown_ids("protect.ids", settings.protect, ids)
+    _judge_inventories(settings, servers, now, problems, warnings)
 
     if limit:
         problems += _narrow(found, limit, left_out)
@@ -264,14 +287,38 @@ def resolve(
     return Resolution(chosen, left_out, tuple(problems), tuple(warnings))
 
 
-def _wanted(settings: Settings, server: Server) -> tuple[list[str], str]:
+def _asks_for_age(settings: Settings) -> bool:
+    selectors = [settings.protect, *(each for one in settings.targets for each in (one.select, one.exclude))]
+    return any(each is not None and each.older_than_s is not None for each in selectors)
+
+
+def _judge_inventories(
+    settings: Settings,
+    servers: Sequence[Server],
+    now: datetime | None,
+    problems: list[Problem],
+    warnings: list[Problem],
+) -> None:
+    """Note hosts that are nobody, and hosts that may be two, which stops where it decides who is wiped."""
+    for index, target in enumerate(settings.targets):
+        if target.select.hosts:
+            meant = [server for server in servers if matches(target.select, server, now) is None]
+            found = unmatched(f"targets[{index}].select.inventory", target.select, servers, meant)
+            for doubtful, problem in found:
+                (problems if doubtful else warnings).append(problem)
+        away = unmatched(f"targets[{index}].exclude.inventory", target.exclude, servers, servers)
+        warnings += [problem for _, problem in away]
+    warnings += [problem for _, problem in unmatched("protect.inventory", settings.protect, servers, servers)]
+
+
+def _wanted(settings: Settings, server: Server, now: datetime | None) -> tuple[list[str], str]:
     """Return the targets that want *server*, or none and the reason."""
     wanted: list[str] = []
     reasons: list[tuple[str, str]] = []
     for target in settings.targets:
-        if (miss := matches(target.select, server)) is not None:
+        if (miss := matches(target.select, server, now)) is not None:
             reasons.append((target.name, miss))
-        elif target.exclude is not None and (hit := removed_by(target.exclude, server)) is not None:
+        elif target.exclude is not None and (hit := removed_by(target.exclude, server, now)) is not None:
             reasons.append((target.name, f"excluded: {hit}"))
         else:
             wanted.append(target.name)
@@ -281,7 +328,7 @@ def _wanted(settings: Settings, server: Server) -> tuple[list[str], str]:
         told = [f"{name}: {miss}" for name, miss in reasons[:_TARGETS_NAMED]]
         more = len(reasons) - len(told)
         return [], f"no target matches ({'; '.join(told)}{f'; and {more} more' if more else ''})"
-    if (why := is_protected(settings, server)) is not None:
+    if (why := is_protected(settings, server, now)) is not None:
         return [], f"protected: {why}"
     if server.bare_metal:
         return [], "a bare-metal server: its disks are reinstalled by another service"

@@ -175,6 +175,9 @@ class Select(msgspec.Struct, frozen=True, kw_only=True):
         tags: Tag to its allowed values; an empty tuple: the tag is there, whatever its value.
         zone, status, flavor, image, vpc, enterprise_project: Exact values.
         ip: Addresses or networks in CIDR form; any address of the server in any of them.
+        hosts: Hosts of an inventory, as it was when the plan was read, each with the address that it is
+            reached by, which is its name unless the inventory says otherwise.
+        older_than_s: Created at least so long before the run is opened.
     """
 
     ids: tuple[str, ...] = ()
@@ -188,6 +191,8 @@ class Select(msgspec.Struct, frozen=True, kw_only=True):
     vpc: tuple[str, ...] = ()
     enterprise_project: tuple[str, ...] = ()
     ip: tuple[str, ...] = ()
+    hosts: dict[str, str] = msgspec.field(default_factory=dict)
+    older_than_s: float | None = None
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):

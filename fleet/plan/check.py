@@ -52,9 +52,6 @@ class Checker:
         self._check_names(plan_name)
         self._check_needs()
         self._check_both_given()
-        for loc, select in self._selects():
-            if select.inventory is not None:
-                self.files.path(select.inventory, (*loc, "inventory"))
         if self._document.has("protect") and self._document.get("protect") == {}:
             self._wrong(
                 ("protect",),

@@ -32,7 +32,7 @@ def to_settings(
         folder=folder,
         cloud=_cloud(plan),
         targets=tuple(_target(entry, files) for entry in entries if entry.target is not None),
-        protect=_select(plan.protect),
+        protect=_select(plan.protect, ("protect",), files),
         claim=bool(plan.claim),
         windows=tuple(_window(window) for window in plan.windows or ()),
         freeze=_freeze(plan, files),
@@ -124,8 +124,8 @@ def _target(entry: Entry, files: Files) -> settings.Target:
     stop = entry.stop or Stop()
     made = settings.Target(
         name=entry.name,
-        select=_select(target.select if target else None) or settings.Select(),
-        exclude=_select(target.exclude if target else None),
+        select=_select(target.select if target else None, (*entry.loc, "select"), files) or settings.Select(),
+        exclude=_select(target.exclude if target else None, (*entry.loc, "exclude"), files),
         expect_min=expect.min,
         expect_max=expect.max,
         rollout=_rollout(entry.rollout or Rollout()),
@@ -139,7 +139,7 @@ def _target(entry: Entry, files: Files) -> settings.Target:
     return _replace(made, leave=entry.leave, needs=None if needs is None else tuple(needs))
 
 
-def _select(given: Select | None) -> settings.Select | None:
+def _select(given: Select | None, loc: Loc, files: Files) -> settings.Select | None:
     if given is None:
         return None
     names = given.name or []
@@ -156,7 +156,9 @@ def _select(given: Select | None) -> settings.Select | None:
         "ip": given.ip,
     }
     listed = {name: tuple(values) for name, values in fields.items() if values}
-    return _replace(settings.Select(), tags=dict(given.tags or {}), **listed)
+    hosts = files.inventory(given.inventory, (*loc, "inventory")) if given.inventory else {}
+    made = _replace(settings.Select(), tags=dict(given.tags or {}), older_than_s=given.older_than, **listed)
+    return _replace(made, hosts=hosts)
 
 
 def _rollout(given: Rollout) -> settings.Rollout:

@@ -79,6 +79,34 @@ class Files:
             self._wrong(loc, f"{program} is not executable", f"chmod +x {found}")
         return (str(self._folder / program), *argv[1:])
 
+    def inventory(self, given: model.Inventory, loc: Loc) -> dict[str, str]:
+        """Return the hosts that an inventory lists, with their addresses, or note what is wrong with it."""
+        from fleet.plan.inventory import MAX_INVENTORY, InventoryError, hosts_of  # noqa: PLC0415 - few use it
+
+        place = (*loc, "file")
+        found = self.path(given.file, place)
+        if found is None:
+            return {}
+        try:
+            with found.open("rb") as opened:
+                content = opened.read(MAX_INVENTORY + 1)
+        except OSError as error:
+            self._wrong(place, f"{given.file} cannot be read: {error.strerror}", f"looked for {found}")
+            return {}
+        if len(content) > MAX_INVENTORY:
+            self._wrong(
+                place,
+                f"{given.file} has more than {MAX_INVENTORY:,} bytes",
+                "is this the right file? `ansible-inventory --list --limit GROUP` writes a smaller one",
+            )
+            return {}
+        try:
+            return hosts_of(content, given.file, given.group)
+        except InventoryError as error:
+            line = f", line {error.line}" if error.line else ""
+            self._wrong(place, f"the inventory {given.file}{line}: {error.message}", error.hint)
+            return {}
+
     def secret(self, given: model.Secret, loc: Loc) -> settings.SecretRef:
         """Return where a secret is to be had; a file must be its owner's alone."""
         if given.command is not None:

@@ -19,7 +19,6 @@ from fleet.plan.merge import Entry, fill_up
 from fleet.plan.messages import nothing_given, parse
 from fleet.plan.model import Plan, Target
 from fleet.plan.reader import MAX_BYTES, Document, Loc, kind_of, read
-from fleet.plan.unbuilt import unbuilt
 
 
 @dataclass(frozen=True)
@@ -30,15 +29,12 @@ class LoadedPlan:
         path: The file as the user gave it.
         settings: The plan, resolved.
         warnings: What is odd and stops nothing.
-        unbuilt: Parts that ask for behaviour which is not built yet. A plan with any may be validated,
-            not previewed or run.
         user_data: Sources of user data by their sha256, as `Settings` refers to them.
     """
 
     path: Path
     settings: Settings
     warnings: tuple[Problem, ...]
-    unbuilt: tuple[Problem, ...]
     user_data: Mapping[str, bytes]
     _document: Document = field(repr=False, compare=False)
 
@@ -82,12 +78,10 @@ def load_plan(path: Path) -> LoadedPlan:
     problems += checker.problems + files.problems + list(not_on_this_cloud(document, entries))
     if problems:
         raise PlanError(*in_file_order(problems))
-    missing = unbuilt(document, entries)
     return LoadedPlan(
         path=path,
         settings=settings,
         warnings=in_file_order(files.warnings),
-        unbuilt=in_file_order(missing),
         user_data=dict(files.user_data),
         _document=document,
     )

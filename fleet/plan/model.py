@@ -61,6 +61,17 @@ class Cloud(Part):
     )
 
 
+class Inventory(Part):
+    """An Ansible inventory: what `ansible-inventory --list` prints, or a YAML or INI file."""
+
+    whole: ClassVar[bool] = True
+
+    file: Text = Field(description="The file, read when the plan is read; from the plan's folder")
+    group: Text | None = Field(
+        None, description="One group of it, with the groups below; every host if absent"
+    )
+
+
 class Select(Part):
     """Which servers. Every given field must match; a list means any of."""
 
@@ -82,8 +93,12 @@ class Select(Part):
         None, description="Addresses, or networks in CIDR form, with any address of the server in them"
     )
     enterprise_project: Texts | None = Field(None, description="Ids of enterprise projects")
-    older_than: Timeout | None = Field(None, description="Only servers installed at least so long ago")
-    inventory: Text | None = Field(None, description="A file that lists the servers")
+    older_than: Timeout | None = Field(
+        None, description="Created at least so long ago; a reinstall makes no server younger"
+    )
+    inventory: Annotated[Inventory, Short("file", (str,))] | None = Field(
+        None, description="An Ansible inventory that lists the servers, by name or address"
+    )
 
 
 class Removal(Select):

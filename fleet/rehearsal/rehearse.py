@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -16,6 +17,7 @@ from fleet.cloud.simulator.fleetfile import FleetFile, build_world
 from fleet.cloud.simulator.settings import Behaviour, Durations
 from fleet.cloud.simulator.things import Disk, ImageRecord, KeyPairRecord, ServerSpec
 from fleet.cloud.simulator.world import Estate
+from fleet.core.hosts import age_s
 from fleet.core.model import Image, Server
 from fleet.core.settings import CloudSettings, Settings
 from fleet.rehearsal.incidents import Incident, Kind
@@ -47,6 +49,7 @@ def from_cloud(
     images: Mapping[str, Image],
     user_data: Mapping[str, bytes],
     seed: int,
+    now: datetime | None = None,
 ) -> Story:
     """Return the story of a plan on a copy of the servers that a cloud showed."""
     wanted = {server.image for server in servers} | {
@@ -61,7 +64,7 @@ def from_cloud(
     return Story(
         seed=seed,
         settings=_for_rehearsal(settings),
-        servers=tuple(_copy(server) for server in servers),
+        servers=tuple(_copy(server, now or datetime.now(UTC)) for server in servers),
         behaviour=Behaviour(sparse=0.0),
         durations=Durations(),
         estate=_estate(settings, records, (), Estate()),
@@ -69,7 +72,7 @@ def from_cloud(
     )
 
 
-def _copy(server: Server) -> ServerSpec:
+def _copy(server: Server, now: datetime) -> ServerSpec:
     """Copy one server as far as a rehearsal cares."""
     return ServerSpec(
         name=server.name,
@@ -81,6 +84,7 @@ def _copy(server: Server) -> ServerSpec:
         image=server.image,
         vpc=server.vpcs[0] if server.vpcs else defaults.VPC_ID,
         address=server.addresses[0] if server.addresses else "",
+        age_s=age_s(server, now),
         locked=server.locked,
         enterprise_project=server.enterprise_project or "0",
         disks=tuple(Disk(id=disk.id, system=disk.system, device=disk.device) for disk in server.disks),

@@ -56,6 +56,7 @@ class ServerSpec(msgspec.Struct, frozen=True, kw_only=True):
     image: str = defaults.IMAGE_ID
     vpc: str = defaults.VPC_ID
     address: str = ""
+    age_s: float | None = None  # when the world begins; all are about as old when None
     floating: str = ""
     key_name: str = defaults.KEY_PAIR
     locked: bool = False

@@ -232,7 +232,7 @@ class World:
         traits = uniform(self.seed, _KINDS["traits"], number)
         mixed = "A" if traits < 0.5 else "B"
         wanted = spec.profile or self.behaviour.profile
-        created = -_AGE_S - 60.0 * number
+        created = -_AGE_S - 60.0 * number if spec.age_s is None else -spec.age_s
         if spec.disks is None:
             disks = [
                 Volume(self.new_uuid(), place == 0, f"/dev/vd{chr(97 + place)}", created, spec.image)
