@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleet.cli.common import output_option, plan_argument, print_json, print_lines, say
+from fleet.cli.common import now, output_option, plan_argument, print_json, print_lines, say
 from fleet.cli.plans import load_for_action
 from fleet.errors import CloudError, Exit, PlanError, Problem
 from fleet.plan import LoadedPlan
@@ -207,7 +207,7 @@ async def _copied(loaded: LoadedPlan, seed: int) -> Story:
                 continue
     finally:
         await cloud.close()
-    return from_cloud(loaded.settings, servers, images, loaded.user_data, seed)
+    return from_cloud(loaded.settings, servers, images, loaded.user_data, seed, now())
 
 
 # -- what is told ---------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -49,9 +49,9 @@ def from_cloud(
     images: Mapping[str, Image],
     user_data: Mapping[str, bytes],
     seed: int,
-    now: datetime | None = None,
+    now: datetime,
 ) -> Story:
-    """Return the story of a plan on a copy of the servers that a cloud showed."""
+    """Return the story of a plan on a copy of the servers that a cloud showed *now*."""
     wanted = {server.image for server in servers} | {
         target.reinstall.image for target in settings.targets if target.reinstall.image
     }
@@ -64,7 +64,7 @@ def from_cloud(
     return Story(
         seed=seed,
         settings=_for_rehearsal(settings),
-        servers=tuple(_copy(server, now or datetime.now(UTC)) for server in servers),
+        servers=tuple(_copy(server, now) for server in servers),
         behaviour=Behaviour(sparse=0.0),
         durations=Durations(),
         estate=_estate(settings, records, (), Estate()),
