@@ -398,7 +398,7 @@ class EcsCloud:
     async def _some(self, only: AbstractSet[ServerId]) -> list[Server]:
         lists = -(-len(only) // IDS) if self._by_id else self._pages
         if len(only) <= max(FEW, min(lists, self._pages)):
-            return await self._one_by_one(only)
+            return await self._one_by_one(sorted(only))  # a set has no order that a seed repeats
         self._before, self._known = self._known, {}
         if self._by_id and lists <= self._pages:
             found = await self._listed_by_id(sorted(only))
@@ -406,7 +406,7 @@ class EcsCloud:
                 return found
         return list((await self._all_pages(only))[0].values())
 
-    async def _one_by_one(self, servers: AbstractSet[ServerId]) -> list[Server]:
+    async def _one_by_one(self, servers: Sequence[ServerId]) -> list[Server]:
         found = []
         for server in servers:
             with contextlib.suppress(NotFound):

@@ -80,7 +80,7 @@ class NovaCloud:
         Each server whose state was not seen before costs a call for its log besides.
         """
         if only is not None and len(only) <= max(FEW, self._pages):
-            return await self._one_by_one(only)
+            return await self._one_by_one(sorted(only))  # a set has no order that a seed repeats
         found = await self._all_pages()
         wanted = [raw for raw in found.values() if only is None or raw.server.id in only]
         # Of a server that Nova cannot reach just now only a read of its own says that it is there.
@@ -191,7 +191,7 @@ class NovaCloud:
         self._latest[server] = (asyncio.get_running_loop().time(), raw)
         return raw
 
-    async def _one_by_one(self, servers: AbstractSet[ServerId]) -> list[Server]:
+    async def _one_by_one(self, servers: Sequence[ServerId]) -> list[Server]:
         async def read(server: ServerId) -> Server | None:
             with contextlib.suppress(NotFound):
                 return await self.server(server)
