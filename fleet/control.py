@@ -36,6 +36,9 @@ ANSWER_S = 10.0
 ORDER_S = 30.0
 """How long a process waits for an order of somebody it has greeted."""
 
+HANG_UP_S = 1.0
+"""How long an answer may take to be read before the connection is cut."""
+
 _CLIENTS = 16
 """Connections kept; beyond them the oldest is closed. Who connects and says nothing is in nobody's way."""
 
@@ -95,6 +98,7 @@ class Control:
         self._carry_out = carry_out
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[None], None] = {}
+        self._serving: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def open(self) -> None:
@@ -134,9 +138,11 @@ class Control:
             return
         self._remove()
         self._server.close()
-        for task in self._clients:
-            task.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
+        for _ in range(2):  # the second time for those who connected in the last moment
+            for task in self._clients:
+                task.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
+            await asyncio.sleep(0)
 
     def _remove(self) -> None:
         with contextlib.suppress(OSError), _address(self._folder) as address:
@@ -145,10 +151,19 @@ class Control:
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take one order of one client. asyncio makes a task for each."""
-        if self._closed:  # connected in the last moment
-            return writer.close()
         me = asyncio.current_task()
         assert me is not None  # noqa: S101 - a coroutine that runs is in a task
+        self._serving.add(me)
+        try:
+            if not self._closed:  # else it has connected in the last moment
+                await self._take(me, reader, writer)
+        finally:
+            await _hang_up(writer)
+            self._serving.discard(me)
+
+    async def _take(
+        self, me: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         while len(self._clients) >= _CLIENTS:
             oldest = next(iter(self._clients))
             del self._clients[oldest]
@@ -163,7 +178,6 @@ class Control:
                 writer.write(b"null\n")
         finally:
             self._clients.pop(me, None)
-            writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         uid = _peer(writer.get_extra_info("socket"))
@@ -189,6 +203,16 @@ class Control:
             return self._carry_out(msgspec.structs.replace(order, by=by))
         except FleetError as error:
             return f"error: {error}"
+
+
+async def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, and be sure of it; whoever does not read what was written is not waited for."""
+    writer.close()
+    try:
+        async with asyncio.timeout(HANG_UP_S):
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        writer.transport.abort()
 
 
 def ask(journal: Path, order: Order) -> str | None:
