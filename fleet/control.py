@@ -39,6 +39,9 @@ ORDER_S = 30.0
 HANG_UP_S = 1.0
 """How long an answer may take to be read before the connection is cut."""
 
+LAST_MOMENT_S = 0.01
+"""Some passes of the loop, which it takes from an accepted connection to whoever serves it."""
+
 _CLIENTS = 16
 """Connections kept; beyond them the oldest is closed. Who connects and says nothing is in nobody's way."""
 
@@ -137,12 +140,12 @@ class Control:
         if self._server is None:
             return
         self._remove()
+        for task in self._clients:
+            task.cancel()
+        # asyncio loses a connection that it has accepted, and not yet handed over, when its server closes.
+        await asyncio.sleep(LAST_MOMENT_S)
         self._server.close()
-        for _ in range(2):  # the second time for those who connected in the last moment
-            for task in self._clients:
-                task.cancel()
-            await asyncio.gather(*self._serving, return_exceptions=True)
-            await asyncio.sleep(0)
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     def _remove(self) -> None:
         with contextlib.suppress(OSError), _address(self._folder) as address:
