@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format schema reference soak mutants judges browser screens screens-terminal contract nova-up nova-down contract-nova night-nova benchmark benchmark-scale clean
+.PHONY: demo test lint format schema reference man soak mutants judges browser screens screens-terminal contract nova-up nova-down contract-nova night-nova benchmark benchmark-scale clean
 
 demo: $(STAMP)  ## reinstall a simulated fleet over real HTTP
 	@$(BIN)/fleet demo
@@ -25,8 +25,11 @@ format: $(STAMP)
 schema: $(STAMP)  ## for editors: see the first line of the example plans
 	$(BIN)/fleet schema > plans/plan.schema.json
 
-reference: $(STAMP)  ## write docs/reference from the code
+reference: $(STAMP) man  ## write docs/reference and the manual page from the code
 	$(BIN)/python tests/docs_reference.py
+
+man: $(STAMP)  ## write docs/man/fleet.1 from the code; the wheel installs it
+	$(BIN)/python tests/docs_man.py
 
 soak: $(STAMP)  ## tell many stories of crashes and faults: make soak STORIES=50000
 	$(BIN)/python -m fleet.rehearsal.soak --stories $(or $(STORIES),2000) --seed $(or $(SEED),1) --jobs 2
