@@ -11,8 +11,9 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import structlog
@@ -24,10 +25,11 @@ from fleet.clock import Clock
 from fleet.cloud.api import Cloud
 from fleet.control import Control
 from fleet.core.edits import edits
-from fleet.core.events import FreezeOverridden, RunOpened, RunResumed, Skipped
-from fleet.core.forecast import Forecast
+from fleet.core.events import Event, FreezeOverridden, RunDrained, RunHeld, RunOpened, RunResumed, Skipped
+from fleet.core.forecast import Forecast, Kind
 from fleet.core.model import Identity, ServerId
 from fleet.core.settings import Settings
+from fleet.core.settling import settling
 from fleet.core.state import SETTLED, Phase, Run
 from fleet.engine import Engine
 from fleet.errors import Exit, FleetError, JournalError, PlanError, Problem
@@ -37,7 +39,7 @@ from fleet.machine import machine_of
 from fleet.orders import Orders
 from fleet.outlook import Outlook
 from fleet.runs import keep_files, keep_link, make_folder, state_folder
-from fleet.steering import Order, carry_out, in_flight_words
+from fleet.steering import Order, carry_out
 from fleet.systemd import notify, tell_systemd
 from fleet.whereami import own_server_ids, whoami
 
@@ -205,14 +207,14 @@ async def live(
         patient: Wait for windows and approvals instead of ending.
         override_freeze: Why frozen days do not count, or None: they do.
     """
-    life.recorder.listeners = (*listeners, tell_systemd(life.run))
     state = state_folder()
+    seen = history.read(state, life.run.settings.plan)
+    life.recorder.listeners = (*listeners, tell_systemd(life.run), _tell_when_settled(life.run, seen))
     slots = machine_of(state)
     if override_freeze is not None:
         life.recorder.record(FreezeOverridden(reason=override_freeze, by=whoami()))
     verified = frozenset(each.id for each in life.run.servers.values() if each.phase is Phase.VERIFIED)
-    forecast = Forecast(history.read(state, life.run.settings.plan))
-    outlook = Outlook(life.run.settings, clock, forecast, override=override_freeze)
+    outlook = Outlook(life.run.settings, clock, Forecast(seen), override=override_freeze)
     engine = Engine(
         life.recorder,
         cloud=life.cloud,
@@ -225,9 +227,9 @@ async def live(
         slots=slots,
         hooks=CommandHooks(life.run.settings.folder, life.recorder.journal.path),
     )
-    control = await _listen(life, engine)
+    control = await _listen(life, engine, lambda: settling(life.run, clock.now(), seen).words(clock.now()))
     try:
-        with _signals(engine) as seen:
+        with _signals(engine) as signals:
             async with outlook:
                 code = await engine.work()
     finally:
@@ -235,17 +237,28 @@ async def live(
         history.keep(state, life.run, verified)
         await control.close()
         slots.close()
-    return _SIGNALS[seen[-1]] if code is Exit.INTERRUPTED and seen else code
+    return _SIGNALS[signals[-1]] if code is Exit.INTERRUPTED and signals else code
 
 
-async def _listen(life: Life, engine: Engine) -> Control:
+def _tell_when_settled(run: Run, seen: Sequence[tuple[Kind, float]]) -> Listener:
+    """Return a listener that logs, once nothing more is started, when those in flight settle."""
+
+    def listen(event: Event, at: datetime) -> None:
+        if isinstance(event, RunHeld | RunDrained) and run.in_flight:
+            structlog.get_logger().info("Settling", run=run.id, what=settling(run, at, seen).words(at))
+
+    return listen
+
+
+async def _listen(life: Life, engine: Engine, promise: Callable[[], str]) -> Control:
     """Carry out what other shells ask for; the engine hears of it at once."""
 
     def change(order: Order) -> str:
         if order.verb == "drain":
             engine.drain(f"{order.reason} ({order.by})")
-            return f"run {engine.run.id} is drained: {in_flight_words(engine.run)}"
-        return engine.steer(lambda run, record: carry_out(run, record, order))
+            return f"run {engine.run.id} is drained; {promise()}"
+        done = engine.steer(lambda run, record: carry_out(run, record, order))
+        return f"{done}; {promise()}" if order.verb == "hold" else done
 
     control = Control(life.recorder.journal.path, life.run.id, change)
     try:

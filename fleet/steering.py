@@ -13,7 +13,7 @@ import msgspec
 
 from fleet.core.events import Approved, Event, Retried, RunHeld, RunReleased, Skipped
 from fleet.core.rollout import approval_awaited
-from fleet.core.state import IN_FLIGHT, Phase, Run, ServerState
+from fleet.core.state import Phase, Run, ServerState
 from fleet.errors import PlanError, Problem
 
 Verb = Literal["hold", "release", "drain", "approve", "retry", "skip"]
@@ -73,16 +73,7 @@ def _hold(run: Run, record: Callable[[Event], None], order: Order) -> str:
     if run.held is not None:
         return f"run {run.id} is held already: {run.held}"
     record(RunHeld(reason=f"{order.reason} ({order.by})", by=order.by))
-    return f"run {run.id} is held; {in_flight_words(run)}"
-
-
-def in_flight_words(run: Run) -> str:
-    """Say what becomes of those in flight."""
-    flying = [server for server in run.servers.values() if server.phase in IN_FLIGHT]
-    wiped = sum(server.noted is not None for server in flying)
-    if not flying:
-        return "nobody is in flight"
-    return f"{wiped} in flight are brought to their end, {len(flying) - wiped} not wiped yet are put back"
+    return f"run {run.id} is held"
 
 
 def _approve(run: Run, record: Callable[[Event], None], order: Order) -> str:

@@ -6,6 +6,7 @@ Others are elsewhere: the selector that grew in `test_process_manifest`, the cov
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -112,6 +113,15 @@ def test_the_key_pair_was_deleted_at_noon(tmp_path: Path) -> None:
         assert list(out.iterdir()) == []
 
 
+def promise(said: str) -> str:
+    """Return when those in flight settle, or that nobody knows; its figures add up."""
+    found = re.search(r"(\d+) in flight.* settles? .*: (.*)$", said, re.MULTILINE)
+    assert found, said
+    parts = [int(count) for count in re.findall(r"(\d+) (?:not wiped yet )?(?:is|are) ", found[2])]
+    assert int(found[1]) == sum(parts) > 0
+    return found[2]
+
+
 @pytest.mark.parametrize("how", ["a person", "a gate"])
 def test_an_incident_begins(tmp_path: Path, how: str) -> None:
     """Nothing new is started; who is wiped comes to its end; who is not is put back."""
@@ -141,6 +151,7 @@ def test_an_incident_begins(tmp_path: Path, how: str) -> None:
             assert held.code == 0, held.err
             ended = night.wait()
             assert ended.code == 4, ended.err
+            assert promise(held.err) in ended.err, "the run's own log says the same"
             status = fleet("status", run).out
             assert "INC-4711" in status
             (told,) = [event for event in fleet.events() if event["event"] == "RunHeld"]

@@ -40,6 +40,8 @@ def test_the_first_signal_drains(tmp_path: Path, number: int) -> None:
         child.signal(number)
         done = child.wait()
         assert done.code == 5, done.err
+        assert "2 in flight settle " in done.err
+        assert ": 2 are brought to their end" in done.err
         run = fleet.journals()[0].parent.name
         assert done.last == f"next: fleet resume {run}"
         status = fleet("status", "-o", "json").data
@@ -70,6 +72,7 @@ def test_the_second_signal_stops_at_once(tmp_path: Path, first: int, second: int
         done = child.wait()
         assert done.code == code, done.err
         assert done.last.startswith("next: fleet resume ")
+        assert "2 left in flight: 2 reinstalling;" in done.out
         assert fleet("status", "-o", "json").data["figures"]["in_flight"] == 2
         assert fleet("resume").code == 0
         assert cloud.reinstalls() == cloud.wipes() == once_each(3)

@@ -180,6 +180,10 @@ def test_the_last_words_say_how_to_go_on_and_say_it_last() -> None:
     found = list(summary(a_bit_of_everything(), now=NOW, name="r", journal="/j.jsonl"))
     assert found[0] == "r: unfinished: its process has ended after 10m00s"
     assert found[-2:] == ["journal: /j.jsonl", "next: fleet resume r"]
+    assert (
+        "3 left in flight: 1 stopping, 1 requested (in doubt), 1 reinstalling; "
+        "the cloud goes on with what it was asked"
+    ) in found
 
 
 def test_data_for_a_pipe() -> None:

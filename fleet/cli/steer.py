@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 
-from fleet.cli.common import name_of, print_lines, run_argument, say
+from fleet.cli.common import name_of, now, print_lines, run_argument, say
 from fleet.clock import SystemClock
 from fleet.control import ask
+from fleet.core.settling import settling
 from fleet.core.state import Run
 from fleet.errors import Exit, LockedError
 from fleet.journal import Journal, Recorder, load
@@ -72,6 +73,8 @@ def _at_rest(journal: Path, order: Order) -> Given:
         book = Journal.reopen(journal, tail)
         try:
             done = carry_out(found, Recorder(found, book, SystemClock().now).record, order)
+            if order.verb == "hold":
+                done = f"{done}; {settling(found, now()).at_rest()}"
         finally:
             book.close()
     finally:

@@ -12,6 +12,7 @@ from fleet.core.forecast import Forecast, Kind, quantile
 from fleet.core.outside import Outside
 from fleet.core.rounds import Stretch, documented_s, end_of, longest_s, rounds_of
 from fleet.core.settings import Target
+from fleet.core.settling import Settling, settling
 from fleet.core.state import Phase
 from fleet.core.windows import Schedule, of_plan, spell
 from fleet.core.worst import plan_concurrency
@@ -34,6 +35,7 @@ class Ahead:
         opens_at: When the next one opens, where none is open.
         done_at: When it would be over in the windows to come, where the open one is too short.
         approvals: A person is waited for on the way.
+        settles: Nothing more is started: when those in flight are settled.
     """
 
     at: datetime | None
@@ -41,9 +43,12 @@ class Ahead:
     opens_at: datetime | None = None
     done_at: datetime | None = None
     approvals: bool = False
+    settles: Settling | None = None
 
     def words(self, now: datetime) -> str:
         """Say it: ``ends about 02:35``, or ``would end 04:12, window closes 04:00``."""
+        if self.settles is not None:
+            return self.settles.when(now)
         zone = (self.closes_at or self.opens_at or now.astimezone()).tzinfo
 
         def clock(moment: datetime) -> str:
@@ -75,6 +80,7 @@ class Horizon:
     def __init__(self, pulse: Pulse, seen: Sequence[tuple[Kind, float]] = ()) -> None:
         self._pulse = pulse
         self._forecast = Forecast(seen)
+        self._kinds = seen
         self._seen = [took_s for _, took_s in seen]
 
     def outside(self, now: datetime) -> Outside:
@@ -98,10 +104,14 @@ class Horizon:
         """
         run, schedule = self._pulse.run, self._schedule()
         stopped = run.held is not None or (run.drained is not None and not resumed)
-        if run.is_settled or (stopped and not run.in_flight):
+        if run.is_settled or (stopped and (resumed or not run.in_flight)):
             return Ahead(None)
+        if stopped:
+            flying = (run.servers[each] for each in self._pulse.flying)
+            settles = settling(run, now, self._kinds, flying=flying)
+            return Ahead(settles.at, settles=settles)
         rest = max((self._rest_s(target, now) for target in run.settings.targets), default=0.0)
-        parts = () if stopped else self._parts()
+        parts = self._parts()
         begin = now + timedelta(seconds=rest)
         plain = end_of(run.settings, parts, self._usual_s, begin).at
         state = schedule.at(now)

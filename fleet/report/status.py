@@ -258,6 +258,15 @@ def duration(span: timedelta) -> str:
     return f"{seconds // 86400}d{seconds % 86400 // 3600}h"
 
 
+def _left_in_flight(run: Run) -> str:
+    """Say in which phases a process leaves servers that it works on no more."""
+    counts = run.counts()
+    phases = {phase: counts[phase] for phase in Phase if phase in IN_FLIGHT and counts[phase]}
+    words = (f"{count} {phase}{' (in doubt)' * (phase is _IN_DOUBT)}" for phase, count in phases.items())
+    left = sum(phases.values())
+    return f"{left} left in flight: {', '.join(words)}; the cloud goes on with what it was asked"
+
+
 def summary(
     run: Run, *, now: datetime, name: str, journal: str, closing: Iterable[str] = ()
 ) -> Iterator[str]:
@@ -269,6 +278,8 @@ def summary(
     yield f"{run.id}: {state_word(run, None)} after {took}"
     yield from owed_lines(run)
     yield headline(run)
+    if run.in_flight:
+        yield _left_in_flight(run)
     failed = [each for each in run.servers.values() if each.phase is Phase.FAILED or each.changed]
     yield from _cut((_failed(server) for server in failed), _SHOWN, len(failed))
     yield f"journal: {journal}"
