@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from fleet.core.events import Approved, Event, Retried, RunHeld, RunReleased, Skipped
-from fleet.core.rollout import approval_awaited
+from fleet.core.rollout import approval_awaited, why_held_again
 from fleet.core.state import Phase, Run, ServerState
 from fleet.errors import PlanError, Problem
 
@@ -49,7 +49,7 @@ def carry_out(run: Run, record: Callable[[Event], None], order: Order) -> str:
             if run.held is None and not run.groups_held:
                 return f"run {run.id} is not held"
             record(RunReleased(reason=order.reason, by=order.by))
-            return f"run {run.id} is released"
+            return f"run {run.id} is released{_but(run)}"
         case "approve":
             return _approve(run, record, order)
         case "retry":
@@ -65,6 +65,17 @@ def carry_out(run: Run, record: Callable[[Event], None], order: Order) -> str:
             return f"{len(chosen)} servers skipped: {_names(chosen)}"
         case "drain":
             raise PlanError(Problem(f"no process works on run {run.id}: there is nothing to drain"))
+
+
+def _but(run: Run) -> str:
+    """Say that a release will not do, where that is so."""
+    if (why := why_held_again(run)) is None:
+        return ""
+    owed = ", or `fleet settle` what is owed" if run.owes else ""
+    return (
+        f", and would be held again at once: nobody else can be started ({why}). A release forgives failures "
+        f"and brings nobody back into service: first `fleet retry` failed servers, or `fleet skip` them{owed}"
+    )
 
 
 def _hold(run: Run, record: Callable[[Event], None], order: Order) -> str:

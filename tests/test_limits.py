@@ -17,7 +17,15 @@ from fleet.core import events as ev
 from fleet.core.model import ServerId
 from fleet.core.outside import Outside
 from fleet.core.pace import ENOUGH
-from fleet.core.rollout import Kind, allowed, approval_awaited, cut_waves, decide, why_waiting
+from fleet.core.rollout import (
+    Kind,
+    allowed,
+    approval_awaited,
+    cut_waves,
+    decide,
+    why_held_again,
+    why_waiting,
+)
 from fleet.core.select import resolve
 from fleet.core.settings import (
     Around,
@@ -33,6 +41,8 @@ from fleet.core.settings import (
 from fleet.core.state import START, Run
 from fleet.core.waves import waves_of
 from fleet.machine import Machine
+from fleet.report.status import next_step
+from fleet.steering import Order, carry_out
 
 DOCS = Path(__file__).parents[1] / "docs/limits.md"
 HALF = Share(percent=50)
@@ -158,6 +168,14 @@ def test_max_unavailable_used_up_by_the_dead_holds() -> None:
     settle(run, "lost", "web-1", "web-2")
     hold = decide(run).hold
     assert hold == "nobody else can be started: max_unavailable 2: 2 of web are out of service"
+    take(run, ev.RunHeld(reason=hold))
+    assert why_held_again(run) == "max_unavailable 2: 2 of web are out of service"
+    assert next_step(run, None, "r") == (
+        "fleet retry r --reason … (or fleet skip), then fleet release r --reason …, then fleet resume r"
+    )
+    done = carry_out(run, lambda event: take(run, event), Order(verb="release", reason="x", by="me"))
+    assert "held again at once" in done, "it is said, and it is so"
+    assert decide(run).hold == hold
     for mended in (ev.Skipped(server=web(1), reason="known"), ev.Retried(server=web(2), reason="again")):
         take(run, mended)
     # The skipped one counts no more. The retried one is out already, so it takes nobody's room.
@@ -491,6 +509,7 @@ def test_a_spent_limit_holds_only_if_nobody_waits_for_something_else() -> None:
     assert refused(run, outside).hold is None
     settle(run, "verified", "web-2")
     assert decide(run, outside).hold == "nobody else can be started: flavor a is held: x"
+    assert why_held_again(run) is None, "a release lets the group go on as well"
 
 
 def test_a_lower_limit_in_an_edited_plan_stops_nobody_in_flight() -> None:

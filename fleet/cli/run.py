@@ -52,7 +52,7 @@ from fleet.report.beside import HEARTBEAT_S
 from fleet.report.closing import closing_lines
 from fleet.report.digest import keep_of
 from fleet.report.pulse import Pulse, Took, watching
-from fleet.report.status import as_data, headline, summary
+from fleet.report.status import as_data, headline, next_step, summary
 from fleet.survey import opening, resolve_passwords
 from fleet.systemd import notify
 
@@ -463,7 +463,8 @@ async def _go_on(
         settings = edited or found.settings
         if found.held is not None and found.in_flight == 0:
             say(f"run {found.id} is held: {found.held}")
-            say(f"hint: fleet release {name_of(journal, found.id)} --reason …, then the same command again")
+            step = next_step(found, None, name_of(journal, found.id)) or ""
+            say(f"hint: {step.partition(', then fleet resume')[0]}, then the same command again")
             return Exit.HELD
         if not found.in_flight and not found.owes and await _is_closed(settings, options):
             return Exit.UNFINISHED

@@ -107,12 +107,36 @@ def decide(run: Run, outside: Outside = ANY_TIME) -> Decision:
         return Decision(start=tuple(room.taken), bake=bake)
     if not passed:
         return Decision()
-    # Whoever waits for a window, a gate or an approval can be started without anything being released.
-    others = [why for why in passed if why.kind not in {Kind.PERSON, Kind.ROOM}]
-    stuck = next((why for why in passed if why.kind is Kind.PERSON), None)
-    if stuck is not None and not others:
-        return Decision(hold=f"nobody else can be started: {stuck.words}")
-    return Decision(waits=(others or passed)[0])
+    if (stuck := _person(passed)) is not None:
+        return Decision(hold=f"{_STUCK}: {stuck.words}")
+    return Decision(waits=(_others(passed) or passed)[0])
+
+
+_STUCK = "nobody else can be started"
+
+
+def _others(passed: list[Why]) -> list[Why]:
+    """Return what can come to pass without anything being released: a window, a gate, an approval."""
+    return [why for why in passed if why.kind not in {Kind.PERSON, Kind.ROOM}]
+
+
+def _person(passed: list[Why]) -> Why | None:
+    """Return what only a person can change, where everybody left waits for that."""
+    return None if _others(passed) else next((why for why in passed if why.kind is Kind.PERSON), None)
+
+
+def why_held_again(run: Run) -> str | None:
+    """Say which limit would hold the run again, were it released as it stands; None: it would go on.
+
+    A release forgives failures; servers that they have put out of service stay so, and fill their limits
+    until they are retried or skipped.
+    """
+    if run.in_flight or run.is_settled:
+        return None
+    room = _Room(run, ANY_TIME, released=True)
+    passed = list(_fill(run, room))
+    stuck = None if room.taken else _person(passed)
+    return stuck.words if stuck else None
 
 
 def _fill(run: Run, room: _Room) -> Iterator[Why]:
@@ -250,11 +274,16 @@ def _reason_to_hold(run: Run) -> str | None:
 
 
 class _Room:
-    """What the limits leave, while servers are taken one after another."""
+    """What the limits leave, while servers are taken one after another.
 
-    def __init__(self, run: Run, outside: Outside) -> None:
+    Args:
+        released: Reckon as if the run and its groups had been released.
+    """
+
+    def __init__(self, run: Run, outside: Outside, *, released: bool = False) -> None:
         self._run = run
         self._outside = outside
+        self._groups_held = () if released else run.groups_held
         self.taken: list[ServerId] = []
         self._flying: Counter[str] = Counter()
         self._out: Counter[str] = Counter()
@@ -332,7 +361,7 @@ class _Room:
 
     def why_not(self, server: ServerState) -> Why | None:
         """Say why this one server is passed over, when there is room for others."""
-        for group, reason in self._run.groups_held:
+        for group, reason in self._groups_held:
             if causes.is_of(server.member, group):
                 return Why(Kind.PERSON, f"{causes.words(group)} is held: {reason}")
         if not server.is_out:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fleet.core import causes
 from fleet.core.outside import ANY_TIME, Outside
-from fleet.core.rollout import approval_awaited, why_waiting
+from fleet.core.rollout import approval_awaited, why_held_again, why_waiting
 from fleet.core.state import IN_FLIGHT, START, Phase, Run, ServerState, is_payable, owes_undoing
 from fleet.core.windows import of_plan
 from fleet.report.figures import figures, headline, rows_amount_to
@@ -62,7 +62,8 @@ def next_step(run: Run, worked_on: str | None, name: str) -> str | None:
     if worked_on is not None:
         return None
     if run.held is not None:
-        return f"fleet release {name} --reason …, then fleet resume {name}"
+        first = f"fleet retry {name} --reason … (or fleet skip), then " if why_held_again(run) else ""
+        return f"{first}fleet release {name} --reason …, then fleet resume {name}"
     if approval_awaited(run) is not None and not run.in_flight:
         return f"fleet approve {name} --reason …, then fleet resume {name}"
     return f"fleet resume {name}"
