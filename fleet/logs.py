@@ -19,6 +19,7 @@ import structlog
 
 from fleet.core import events as ev
 from fleet.core.state import Run
+from fleet.logfile import LogFile
 from fleet.secrets import redact
 
 _WARN = (
@@ -73,37 +74,70 @@ def _redact_line(_logger: object, _method: str, line: object) -> str:
     return redact(str(line))
 
 
-def configure(*, as_json: bool, level: int = logging.INFO, stream: TextIO | None = None) -> None:
+def _json_lines() -> list[structlog.types.Processor]:
+    """Return what makes a line of JSON, without secrets."""
+    return [
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _redact,
+        structlog.processors.JSONRenderer(serializer=lambda value, **_: _json(value)),
+        _redact_line,
+    ]
+
+
+def _pretty_lines(stream: TextIO) -> list[structlog.types.Processor]:
+    """Return what makes a line for people, without secrets."""
+    # Locals of a traceback are where passwords live.
+    plain = structlog.dev.plain_traceback
+    return [
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        _redact,
+        _tame,
+        structlog.dev.ConsoleRenderer(colors=_colours(stream), exception_formatter=plain),
+        _redact_line,
+    ]
+
+
+class _Also:
+    """Writes each line into a file too, as JSON, and lets pass what the other reader wants to see."""
+
+    def __init__(self, file: LogFile, level: int) -> None:
+        self._file, self._level = file, level
+        self._lines = _json_lines()
+
+    def __call__(
+        self, logger: object, method: str, fields: structlog.types.EventDict
+    ) -> structlog.types.EventDict:
+        line: Any = dict(fields)
+        for processor in self._lines:
+            line = processor(logger, method, line)
+        self._file.write(line)
+        if logging.getLevelNamesMapping()[fields["level"].upper()] < self._level:
+            raise structlog.DropEvent
+        return fields
+
+
+def configure(
+    *, as_json: bool, level: int = logging.INFO, stream: TextIO | None = None, file: LogFile | None = None
+) -> None:
     """Set structlog up for this process.
 
     Args:
         as_json: One JSON object a line; else for people.
         level: Lines below it are left out.
         stream: Where to; standard error unless given.
+        file: Gets every line too, whatever the level, as JSON.
     """
-    renderer: structlog.types.Processor
-    if as_json:
-        renderer = structlog.processors.JSONRenderer(serializer=lambda value, **_: _json(value))
-        stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    else:
-        # Locals of a traceback are where passwords live.
-        plain = structlog.dev.plain_traceback
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=_colours(stream or sys.stderr), exception_formatter=plain
-        )
-        stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+    if file is not None:
+        file.tell = lambda words: structlog.get_logger().warning("LogFile", what=words)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            stamp,
-            *([structlog.processors.format_exc_info] if as_json else []),
-            _redact,
-            *([] if as_json else [_tame]),
-            renderer,
-            _redact_line,
+            *([_Also(file, level)] if file is not None else []),
+            *(_json_lines() if as_json else _pretty_lines(stream or sys.stderr)),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(level if file is None else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(file=_Lenient(stream)),  # type: ignore[arg-type]  # writes and flushes, all that is used
         cache_logger_on_first_use=False,
     )

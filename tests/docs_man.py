@@ -44,8 +44,8 @@ FLEET_STATE_DIR
     systems without locks are refused.
 FLEET_COMMAND_OPTION
     Every option can be given by the environment: `--log-format` of `fleet run` as `FLEET_RUN_LOG_FORMAT`.
-FLEET_METRICS_FILE
-    As `--metrics-file` of `fleet run` and `fleet resume`.
+FLEET_METRICS_FILE, FLEET_LOG_FILE
+    As `--metrics-file` and `--log-file` of `fleet run` and `fleet resume`.
 FLEET_MACHINE_CONCURRENCY
     Limit on the servers in flight over all runs of the state folder.
 FLEET_STANDS_ON

@@ -210,7 +210,7 @@ def links(page: Path) -> list[str]:
 SUBSTITUTES = (
     (re.compile(r"127\.0\.0\.1:8090\b"), "127.0.0.1:{port}"),
     (re.compile(r"--speed \d+\b"), "--speed " + SPEED),
-    (re.compile(r"(?<![\w./])/(etc/fleet|var/lib/prometheus)\b"), r"{home}/\1"),
+    (re.compile(r"(?<![\w./])/(etc/fleet|var/lib/prometheus|var/log/fleet)\b"), r"{home}/\1"),
     (re.compile(r"(?<![\w./])/opt/fleet/bin/fleet\b"), "fleet"),
 )
 """What a test puts in place of a reader's words: its own port, a faster cloud, folders that it may write."""
@@ -360,7 +360,7 @@ _ALIKE = (
 def _plain(line: str, shell: Shell, *, varies: bool) -> str:
     for pattern, word in _ALIKE:
         line = pattern.sub(word, line)
-    for there in ("/etc/fleet", "/var/lib/prometheus"):
+    for there in ("/etc/fleet", "/var/lib/prometheus", "/var/log/fleet"):
         line = line.replace(f"{shell.folder}{there}", there)
     line = line.replace(str(shell.folder), "~")
     if varies:

@@ -171,6 +171,8 @@ def test_no_secret_gets_out(tmp_path: Path, style: str) -> None:
         )
         children = [fleet.start("validate", path), fleet.start("preview", path)]
         children[-1].wait()
+        log = tmp_path / "kept.log"
+        fleet.env["FLEET_LOG_FILE"] = str(log)
         children.append(fleet.start("run", path, "--yes", "--log-format", style))
         done = children[-1].wait()
         assert done.code == 3, done.err
@@ -180,6 +182,8 @@ def test_no_secret_gets_out(tmp_path: Path, style: str) -> None:
             check_output(child)
         assert "env-2" in done.out
         check_state(fleet.state)
+        assert log.read_text().count("CommandEnded") == 1 + len(wrongs())
+        assert leaks(log.read_bytes()) == []
     assert [leaks(line) for line in watch.lines if leaks(line)] == []
     seen = sorted(path.name for path in probes.iterdir())
     assert "env-2.env" in seen

@@ -14,6 +14,7 @@ from fleet import history, logs
 from fleet.cli.common import is_terminal, name_of
 from fleet.clock import Clock
 from fleet.cloud.api import Cloud
+from fleet.logfile import LogFile
 from fleet.report.ahead import Horizon
 from fleet.report.beside import HEARTBEAT_S, Beside
 from fleet.report.glance import Eye
@@ -31,20 +32,24 @@ heartbeat_option = click.option(
 )
 
 
-def configure_logs(style: str, *, quiet: bool) -> bool:
-    """Set the log up; return whether a live display is wanted."""
+def configure_logs(style: str, *, quiet: bool, file: LogFile | None = None) -> bool:
+    """Set the log up, in *file* too; return whether a live display is wanted."""
     if style == "auto":
         style = "live" if is_terminal() and not quiet else "json"
     live = style == "live"
-    logs.configure(as_json=style == "json", level=logging.WARNING if quiet or live else logging.INFO)
+    level = logging.WARNING if quiet or live else logging.INFO
+    logs.configure(as_json=style == "json", level=level, file=file)
     return live
 
 
 @asynccontextmanager
 async def displayed(
-    pulse: Pulse, journal: Path, cloud: Cloud, clock: Clock, *, live: bool, heartbeat_min: float
+    pulse: Pulse, journal: Path, cloud: Cloud, clock: Clock, *, live: bool, heartbeat_min: float, kept: bool
 ) -> AsyncIterator[None]:
-    """Show a run as long as the block works on it, in which *pulse* hears of every event."""
+    """Show a run as long as the block works on it, in which *pulse* hears of every event.
+
+    A heartbeat is for those who read a log: one that is shown, or *kept* in a file.
+    """
     run = pulse.run
     eye = Eye(
         pulse, Horizon(pulse, history.read(state_folder(), run.settings.plan)), name_of(journal, run.id)
@@ -56,6 +61,7 @@ async def displayed(
             from fleet.report.screen import Screen  # noqa: PLC0415 - rich only where somebody looks
 
             show = stack.enter_context(Screen(sys.stderr, mine=True)).show
-        beside = Beside(eye, meter, journal, clock.now, show, heartbeat_s=0.0 if live else heartbeat_min * 60)
+        heartbeat_s = 0.0 if live and not kept else heartbeat_min * 60
+        beside = Beside(eye, meter, journal, clock.now, show, heartbeat_s=heartbeat_s)
         async with beside.going_on():
             yield

@@ -27,6 +27,7 @@ from fleet.cli.common import (
 )
 from fleet.cli.display import configure_logs, displayed, heartbeat_option
 from fleet.cli.earlier import Earlier, is_over, latest, runs_of, tell_left_out
+from fleet.cli.logged import log_file_option, logged
 from fleet.cli.plans import load_for_action
 from fleet.cli.surveys import look, read_manifest
 from fleet.cli.telling import Telling
@@ -42,6 +43,7 @@ from fleet.engine import outcome
 from fleet.errors import Exit, FleetError, PlanError, Problem
 from fleet.journal import load
 from fleet.life import Life, check_edit, check_identity, live, open_run, resume_run
+from fleet.logfile import LogFile
 from fleet.manifest import SHOWN, Manifest
 from fleet.objections import check_ground
 from fleet.orders import Orders
@@ -66,6 +68,7 @@ class Options:
         wait: Wait for a window to open and for a person to approve, instead of ending.
         override_freeze: Why frozen days do not count, or None: they do.
         metrics_file: Where metrics are written, a file or a folder; None: nowhere.
+        log_file: Gets the log too; None: nothing does.
         manifest: File of the manifest that is to be carried out.
         digest: Of the manifest that was approved, or the beginning of it.
     """
@@ -84,6 +87,7 @@ class Options:
     wait: bool = False
     override_freeze: str | None = None
     metrics_file: Path | None = None
+    log_file: LogFile | None = None
 
 
 def _log_options(function: F) -> F:
@@ -110,6 +114,7 @@ def _log_options(function: F) -> F:
             "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Of the summary."
         ),
         click.option("-q", "--quiet", is_flag=True, help="Only warnings on standard error, for cron."),
+        log_file_option,
         click.option(
             "--log-format",
             type=click.Choice(["auto", "live", "pretty", "json"]),
@@ -163,9 +168,13 @@ def run(plan: Path, journal: Path | None, *, check: bool, **options: object) -> 
             *(["--again"] if chosen.again else []),
         ]
         return int(preview.main(arguments, standalone_mode=False) or 0)
-    loaded = load_for_action(plan)
-    notify("READY=1")
-    return asyncio.run(run_plan(loaded, journal, chosen))
+
+    def work() -> int:
+        loaded = load_for_action(plan)
+        notify("READY=1")
+        return asyncio.run(run_plan(loaded, journal, chosen))
+
+    return logged(chosen.log_file, f"run {plan}", work)
 
 
 @click.command()
@@ -179,8 +188,12 @@ def resume(run: str | None, **options: object) -> int:
       fleet resume web-tier
     """  # noqa: D301 - click's mark for "do not rewrap"
     chosen = Options(yes=True, **options)  # type: ignore[arg-type]  # click has checked them
-    notify("READY=1")
-    return asyncio.run(_resume(runs.find(run, runs.state_folder()), chosen))
+
+    def work() -> int:
+        notify("READY=1")
+        return asyncio.run(_resume(runs.find(run, runs.state_folder()), chosen))
+
+    return logged(chosen.log_file, f"resume {run or ''}".strip(), work)
 
 
 # -- which run ------------------------------------------------------------------------------------------
@@ -524,12 +537,20 @@ async def _live(
     took: Took | None = None,
 ) -> int:
     """Live with logs and a display; whatever happens, the last words say where everybody stands."""
-    live_display = configure_logs(options.log_format, quiet=options.quiet)
+    live_display = configure_logs(options.log_format, quiet=options.quiet, file=options.log_file)
     pulse = Pulse(life.run, took)
     code: int = Exit.DEFECT
     try:
         async with (
-            displayed(pulse, journal, life.cloud, clock, live=live_display, heartbeat_min=options.heartbeat),
+            displayed(
+                pulse,
+                journal,
+                life.cloud,
+                clock,
+                live=live_display,
+                heartbeat_min=options.heartbeat,
+                kept=options.log_file is not None,
+            ),
             telling.while_working(life.run, journal, life.cloud),
         ):
             code = await live(
