@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format schema reference man soak mutants judges browser screens screens-terminal contract nova-up nova-down contract-nova night-nova benchmark benchmark-scale clean
+.PHONY: demo test lint format schema reference man soak mutants judges browser screens screens-terminal contract nova-up nova-down contract-nova night-nova benchmark benchmark-scale profile clean
 
 demo: $(STAMP)  ## reinstall a simulated fleet over real HTTP
 	@$(BIN)/fleet demo
@@ -79,6 +79,9 @@ benchmark: $(STAMP)  ## figures of a run of 1,000 servers beside a naive client'
 
 benchmark-scale: $(STAMP)  ## engine, replay, status and memory at 1,000 to 10,000 servers: ARGS='--servers 100000'
 	$(BIN)/python tests/benchmarks/scale.py $(ARGS)
+
+profile: $(STAMP)  ## where the processor time of a run goes, by area: a minute, ARGS='--servers 1000'
+	$(BIN)/python tests/benchmarks/cpu_profile.py $(ARGS)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("fleet needs Python 3.11 or newer; name one with `make PYTHON=python3.11 …`" if sys.version_info < (3, 11) else 0)'
