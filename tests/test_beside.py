@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-import structlog
 from support import AT, event_for, make_run
 
 from fleet import logs
@@ -48,7 +47,7 @@ class Counting:
 @pytest.fixture(autouse=True)
 def _as_before():
     yield
-    structlog.reset_defaults()
+    logs.configure(as_json=True)
 
 
 # -- the rate -------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import threading
 
 import click
 import pytest
-import structlog
 from support import glance_at, make_run
 
 from fleet import logs
@@ -36,7 +35,7 @@ class Terminal(io.StringIO):
 @pytest.fixture(autouse=True)
 def _as_before():
     yield
-    structlog.reset_defaults()
+    logs.configure(as_json=True)
 
 
 def test_a_terminal_that_is_held_holds_nobody() -> None:
@@ -50,7 +49,7 @@ def test_a_terminal_that_is_held_holds_nobody() -> None:
 
         def work() -> None:
             for number in range(1000):
-                structlog.get_logger().warning("Failed", server=f"web-{number}")
+                logs.Logger().warning("Failed", server=f"web-{number}")
             click.echo("warning: said by a command", err=True)
             done.set()
 
