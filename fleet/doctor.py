@@ -320,9 +320,7 @@ class Doctor:
 
     def _report_unseen(self) -> None:
         unseen = "may servers be stopped, started and reinstalled? No cloud tells before it is asked to"
-        self._add(
-            Step("permissions", Verdict.UNTRIED, unseen, "begin with one server: fleet run PLAN --limit")
-        )
+        self.untried("permissions", unseen, "begin with one server: fleet run PLAN --limit")
 
     # how a step ends
 
@@ -355,9 +353,13 @@ class Doctor:
         """Note what does not work."""
         self._add(Step(name, Verdict.WRONG, said, remedy, exit_code))
 
+    def untried(self, name: str, said: str, remedy: str | None = None) -> None:
+        """Note what cannot be seen from here."""
+        self._add(Step(name, Verdict.UNTRIED, said, remedy))
+
     def _untried(self, *names: str) -> None:
         for name in names:
-            self._add(Step(name, Verdict.UNTRIED, "not tried, for the reason above"))
+            self.untried(name, "not tried, for the reason above")
 
     def _add(self, step: Step) -> None:
         self.steps.append(step)

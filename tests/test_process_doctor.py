@@ -92,6 +92,31 @@ def test_the_next_openings_in_local_time_and_utc(tmp_path):
     assert "22:00 CE" in text.out
 
 
+def test_openings_that_no_cron_start_meets(tmp_path):
+    """Cron goes by a local time and the windows by another: what falls between them is a warning."""
+    windows = 'windows: [{days: [sat, sun], from: "22:00", to: "04:00", timezone: Europe/Berlin}]\n'
+    with fleet_on(tmp_path, fleet_text(1)) as (fleet, _):
+        plan = fleet.plan(plan_text(more=windows))
+        bad = fleet("doctor", plan, "-o", "json", "--cron", "0 22 * *")
+        some = fleet("doctor", plan, "-o", "json", "--cron", "CRON_TZ=Europe/Berlin */15 22-23 * * 6")
+        text = fleet("doctor", plan, "--cron", "CRON_TZ=Europe/Berlin 0 4 * * *")
+        alone = fleet("doctor", plan, "-o", "json", env={"PATH": str(tmp_path)})
+    assert bad.code == 2
+    assert "has 4 fields" in step(bad, "starts")["said"]
+    met = [
+        datetime.fromisoformat(each["start"]).strftime("%a") for each in some.data["openings"] if each["met"]
+    ]
+    assert set(met) == {"Sat"}
+    assert 2 <= len(met) <= 3
+    assert some.code == 0, "a warning is not wrong"
+    said = [each["said"] for each in some.data["steps"] if each["step"] == "starts"]
+    assert said[0] == f"--cron: */15 22-23 * * 6 (Europe/Berlin) meets {len(met)} of the next 5"
+    assert said[1].startswith(f"nobody starts it in {5 - len(met)} of the next 5 openings: Sun ")
+    assert text.out.count(" 6 h): nobody starts it") == 5, "the window closes at four, and four is not in it"
+    assert verdicts(alone)["starts"] == "untried"
+    assert [each["met"] for each in alone.data["openings"]] == [None] * 5
+
+
 def test_no_login(tmp_path):
     with fleet_on(tmp_path, fleet_text(1)) as (fleet, _):
         done = fleet("doctor", "-o", "json", env={"HOME": str(tmp_path)})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
-from datetime import UTC, timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import click
 
 from fleet import freeze
 from fleet.cli.common import clean, now, output_option, print_json, print_lines
+from fleet.cli.openings import STEP, Opening, meet
 from fleet.clock import SystemClock
 from fleet.core.settings import CloudSettings, Settings
 from fleet.core.windows import Schedule, Span, spell
@@ -36,9 +36,26 @@ MARKS = {Verdict.WELL: "✓", Verdict.ODD: "!", Verdict.WRONG: "✗", Verdict.UN
 )
 @click.option("--profile", help="Without a plan: an entry of clouds.yaml.")
 @click.option("--region", help="Without a plan: the region.")
+@click.option(
+    "--cron",
+    multiple=True,
+    metavar="FIELDS",
+    help="When cron starts it, instead of this machine's crontabs and timers; may begin with CRON_TZ=ZONE.",
+)
 @output_option
-def doctor(plan: Path | None, *, provider: str, profile: str | None, region: str | None, output: str) -> int:
+def doctor(
+    plan: Path | None,
+    *,
+    provider: str,
+    profile: str | None,
+    region: str | None,
+    cron: tuple[str, ...],
+    output: str,
+) -> int:
     """Say what works and what to mend: machine, login, network, clock, services; with PLAN, what it needs.
+
+    Of a plan with windows the next five openings are shown, in local time and UTC, and which of them a
+    crontab or a systemd timer of this machine meets.
 
     Changes nothing. Ends with 0 when nothing is wrong, else with the code that a run would end with: 2 for
     the plan, 8 for cloud and login, 9 for the state folder.
@@ -48,19 +65,20 @@ def doctor(plan: Path | None, *, provider: str, profile: str | None, region: str
       fleet doctor
       fleet doctor --profile otc-prod
       fleet doctor plans/web-tier.yaml
+      fleet doctor plans/web-tier.yaml --cron '*/15 22-5 * * *'
     """  # noqa: D301 - click's mark for "do not rewrap"
     given = CloudSettings(provider=provider, profile=profile, region=region)
-    return asyncio.run(_doctor(plan, given, output))
+    return asyncio.run(_doctor(plan, given, cron, output))
 
 
-async def _doctor(path: Path | None, given: CloudSettings, output: str) -> int:
+async def _doctor(path: Path | None, given: CloudSettings, cron: tuple[str, ...], output: str) -> int:
     def report(step: Step) -> None:
         if output == "text":
             print_lines(_as_text(step))
 
     found = Doctor(SystemClock(), report)
     loaded: LoadedPlan | None = None
-    openings: list[Span] = []
+    openings: list[Opening] = []
     if path is not None:
         try:
             loaded = load_plan(path)
@@ -68,7 +86,11 @@ async def _doctor(path: Path | None, given: CloudSettings, output: str) -> int:
             for problem in error.problems:
                 found.wrong("plan", f"{problem}".partition("\n")[0], problem.hint, Exit.USAGE)
         else:
-            openings = await _windows(found, loaded)
+            spans = await _windows(found, loaded)
+            openings = [Opening(span) for span in spans]
+            if loaded.settings.windows:
+                plan = loaded.settings.plan
+                openings = await asyncio.to_thread(_meet, found, spans, path, plan, cron)
             await asyncio.to_thread(_notify, found, loaded.settings)
     if path is None or loaded is not None:
         settings = loaded.settings if loaded else None
@@ -76,11 +98,15 @@ async def _doctor(path: Path | None, given: CloudSettings, output: str) -> int:
     wrong = [step.name for step in found.steps if step.verdict is Verdict.WRONG]
     if output == "json":
         print_json(
-            {"well": not wrong, "steps": [_as_data(step) for step in found.steps]} | _openings(openings)
+            {
+                "well": not wrong,
+                "steps": [_as_data(step) for step in found.steps],
+                "openings": [each.as_data() for each in openings],
+            }
         )
         return found.exit_code
     if loaded is not None and loaded.settings.windows:
-        print_lines(["next openings:", *(f"  {_spell(each)}" for each in openings)])
+        print_lines(["next openings:", *(f"  {each.words()}" for each in openings)])
     print_lines([f"to mend: {', '.join(dict.fromkeys(wrong))}" if wrong else "nothing is wrong"])
     return found.exit_code
 
@@ -124,18 +150,13 @@ def _notify(found: Doctor, settings: Settings) -> None:
             found.well("notify", f"{notify}: the URL is there; `fleet notify PLAN` sends a test")
 
 
-def _openings(openings: list[Span]) -> dict[str, object]:
-    return {
-        "openings": [
-            {
-                "start": each.start.isoformat(),
-                "end": each.end.isoformat(),
-                "start_utc": each.start.astimezone(UTC).isoformat(),
-                "end_utc": each.end.astimezone(UTC).isoformat(),
-            }
-            for each in openings
-        ]
-    }
+def _meet(found: Doctor, spans: list[Span], path: Path, plan: str, cron: tuple[str, ...]) -> list[Opening]:
+    """Note who starts the plan, and return the openings with who meets them."""
+    try:
+        return meet(found, spans, path, plan, cron, now())
+    except ValueError as error:
+        found.wrong(STEP, f"--cron: {error}", "five fields as in a crontab, in quotes", Exit.USAGE)
+        return [Opening(span) for span in spans]
 
 
 def _as_data(step: Step) -> dict[str, object]:
@@ -151,17 +172,3 @@ def _as_text(step: Step) -> Iterator[str]:
     yield f"{MARKS[step.verdict]} {step.name}: {step.said}"
     if step.remedy:
         yield f"    {step.remedy}"
-
-
-def _spell(opening: Span) -> str:
-    """Return an opening for people: in the window's own time zone, and in UTC."""
-    start, end = opening.start.astimezone(UTC), opening.end.astimezone(UTC)
-    return (
-        f"{spell(opening.start)} to {spell(opening.end)}"
-        f"  ({start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, {_length(opening.length)})"
-    )
-
-
-def _length(length: timedelta) -> str:
-    hours, rest = divmod(int(length.total_seconds()), 3600)
-    return f"{hours} h" + (f" {rest // 60} min" if rest >= 60 else "")
