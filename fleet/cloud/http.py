@@ -68,14 +68,16 @@ class Transport(Protocol):
         ...
 
 
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
+
+
 def segment(text: str) -> str:
     """Return *text* as one segment of a path; it may come from a plan, or from a damaged journal."""
+    if _ID.fullmatch(text) is not None:  # nothing in it is quoted; lists name servers by the hundred
+        return text
     if text in {"", ".", ".."}:
         raise CloudUnusable(f"{text!r} is no id", hint="check the ids in the plan")
     return quote(text, safe="")
-
-
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
 
 def id_segment(text: str) -> str:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -85,6 +86,11 @@ class _RawOne(msgspec.Struct):
     server: _RawServer
 
 
+@cache
+def _decoder(kind: Hashable) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
 def decode(body: bytes | msgspec.Raw, kind: type[T]) -> T:
     """Decode JSON into *kind*.
 
@@ -92,7 +98,7 @@ def decode(body: bytes | msgspec.Raw, kind: type[T]) -> T:
         BadAnswer: It is no JSON, or not of that shape.
     """
     try:
-        return msgspec.json.decode(body, type=kind)
+        found: T = _decoder(kind).decode(body)  # type: ignore[arg-type]  # a type can be hashed
     except RecursionError:
         raise BadAnswer("the answer is nested too deeply") from None
     except msgspec.ValidationError as error:
@@ -100,6 +106,7 @@ def decode(body: bytes | msgspec.Raw, kind: type[T]) -> T:
         raise BadAnswer(f"the answer has another shape: {clean(str(error))}") from None
     except (msgspec.MsgspecError, ValueError):
         raise BadAnswer(f"the answer is no JSON ({len(bytes(body))} bytes)") from None
+    return found
 
 
 def clean(text: object, limit: int = MAX_TEXT) -> str:
@@ -140,12 +147,22 @@ def page(
         known: Servers of an earlier page: whoever has not changed by one byte is not made anew.
     """
     raw = decode(body, _RawPage)
-    ids = [_id(decode(item, _RawId).id) for item in raw.servers]
     if only is None:
-        return Page(ids, [_server(decode(item, _RawServer)) for item in raw.servers], _integer(raw.count))
-    wanted = (bytes(item) for item, each in zip(raw.servers, ids, strict=True) if each in only)
+        servers = [_server(decode(item, _RawServer)) for item in raw.servers]
+        return Page([each.id for each in servers], servers, _integer(raw.count))
     known = known or {}
-    made_from = {item: known.get(item) or _server(decode(item, _RawServer)) for item in wanted}
+    # Of everybody's page little is known: reading an id costs less than looking all of its bytes up.
+    look_up = len(raw.servers) <= 2 * len(only)
+    ids: list[ServerId] = []
+    made_from: dict[bytes, Server] = {}
+    for item in raw.servers:
+        text = bytes(item) if look_up else b""
+        seen = known.get(text)
+        identity = seen.id if seen is not None else _id(decode(item, _RawId).id)
+        ids.append(identity)
+        if identity in only:
+            text = text or bytes(item)
+            made_from[text] = seen or known.get(text) or _server(decode(item, _RawServer))
     return Page(ids, list(made_from.values()), _integer(raw.count), made_from)
 
 
@@ -395,13 +412,16 @@ def _mappings(value: object) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
+_INTEGER = re.compile(r"\s*-?[0-9]{1,18}\s*", re.ASCII)
+
+
 def _integer(value: object) -> int | None:
     """Return an integer from a number or a string of one; a truth value is none."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
         return value
-    if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,18}\s*", value, re.ASCII):
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
         return int(value)
     return None
 

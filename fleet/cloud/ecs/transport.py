@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies_environment, proxy_bypass
@@ -150,8 +152,7 @@ class AiohttpTransport:
             OutcomeUnknown: It was sent, at least in part, and no whole answer came back.
             CloudUnusable: The URL is one that nothing is sent to: plain HTTP across a network.
         """
-        parts = _checked(request.url)
-        where = f"{request.method} {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        parts = _checked(_origin_of(request.url))
         session = self._session_for(request)
         proxy, proxy_headers = self._proxy(parts)
         exchange = _Exchange(request.send_by)
@@ -165,20 +166,19 @@ class AiohttpTransport:
                 allow_redirects=False,
                 proxy=proxy,
                 proxy_headers=proxy_headers,
-                timeout=aiohttp.ClientTimeout(
-                    total=request.timeout_s, sock_connect=min(self._connect_timeout_s, request.timeout_s)
-                ),
+                timeout=_timeout(request.timeout_s, self._connect_timeout_s),
             ) as response:
                 return Response(
                     status=response.status,
                     headers={name.lower(): value for name, value in response.headers.items()},
-                    body=await self._body(response, where),
+                    body=await self._body(response, request),
                 )
         except _TooLate:
+            where = _where(request)
             raise NotSent(f"{where}: not sent, its send-by time passed while connecting") from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             # The cause is not chained: its attributes hold the request with its headers.
-            text = redact(_describe(error, request.timeout_s))
+            where, text = _where(request), redact(_describe(error, request.timeout_s))
             if _is_unsent(exchange.stage, error):
                 raise NotSent(f"{where}: not sent: {text}", hint=_hint(error)) from None
             raise OutcomeUnknown(f"{where}: no whole answer: {text}") from None
@@ -218,16 +218,18 @@ class AiohttpTransport:
 
     def proxy_for(self, url: str) -> str | None:
         """Return the proxy that a URL is asked through, without its credentials, or None."""
-        return self._proxy(_checked(url))[0]
+        return self._proxy(_checked(_origin_of(url)))[0]
 
     def _proxy(self, parts: SplitResult) -> tuple[str | None, dict[str, str] | None]:
         """Return the proxy for a URL, without its credentials, and the header that carries them."""
-        variable = "HTTPS_PROXY" if self._proxies.get("https") else "ALL_PROXY"
         proxy = self._proxies.get("https") or self._proxies.get("all")
         # A token must not travel in the clear to a proxy only because the simulator speaks plain HTTP.
-        host = parts.hostname or ""
-        if not proxy or parts.scheme != "https" or is_loopback(host) or proxy_bypass(host, self._proxies):
+        if not proxy or parts.scheme != "https":
             return None, None
+        host = parts.hostname or ""
+        if is_loopback(host) or proxy_bypass(host, self._proxies):
+            return None, None
+        variable = "HTTPS_PROXY" if self._proxies.get("https") else "ALL_PROXY"
         split = _checked_proxy(proxy, variable)
         bare = urlunsplit((split.scheme, split.netloc.rpartition("@")[2], "", "", ""))
         if split.username is None:
@@ -235,20 +237,42 @@ class AiohttpTransport:
         credentials = f"{unquote(split.username)}:{unquote(split.password or '')}"
         return bare, {"Proxy-Authorization": "Basic " + b64encode(credentials.encode()).decode()}
 
-    async def _body(self, response: aiohttp.ClientResponse, where: str) -> bytes:
+    async def _body(self, response: aiohttp.ClientResponse, request: Request) -> bytes:
         chunks = bytearray()
         async for chunk in response.content.iter_any():
             chunks += chunk
             if len(chunks) > self._max_body:
                 response.close()
                 raise OutcomeUnknown(
-                    f"{where}: the answer is longer than {self._max_body} bytes", status=response.status
+                    f"{_where(request)}: the answer is longer than {self._max_body} bytes",
+                    status=response.status,
                 )
         return bytes(chunks)
 
 
+_ORIGIN = re.compile(r"[A-Za-z]+://[^/?#]*")
+
+
+def _origin_of(url: str) -> str:
+    """Return a URL's scheme and host, which say whether anything is sent there; a strange one as it is."""
+    found = _ORIGIN.match(url)
+    return url if found is None else found[0]
+
+
+def _where(request: Request) -> str:
+    """Return for messages what is asked, and where: no credentials, no query."""
+    parts = urlsplit(request.url)
+    return f"{request.method} {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+@lru_cache(maxsize=64)
+def _timeout(total_s: float, connect_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=total_s, sock_connect=min(connect_s, total_s))
+
+
+@lru_cache(maxsize=64)
 def _checked(url: str) -> SplitResult:
-    """Return the parts of a URL that something may be sent to."""
+    """Return the parts of a URL that something may be sent to; few origins are asked again and again."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
