@@ -1,11 +1,16 @@
-"""What systemd is told by a service with ``Type=notify``: that we work, how far we are, that we end."""
+"""What systemd is told by a service with ``Type=notify``: that we work, how far we are, that we end.
+
+And, with ``WatchdogSec=``, that our loop still turns: a process that hangs is killed then, and started anew
+by ``Restart=``, which goes on from the journal.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 
 from fleet.core.events import Admitted, Event, Failed, RunDrained, RunHeld, Verified
@@ -21,6 +26,34 @@ def notify(*lines: str) -> None:
         sending.settimeout(0)  # a systemd that does not read must not hold up a run
         sending.connect(address.replace("@", "\0", 1) if address.startswith("@") else address)
         sending.send("\n".join(lines).encode())
+
+
+def watchdog_s(environ: Mapping[str, str] | None = None) -> float | None:
+    """Return after how many seconds of silence systemd takes us for hung; None: it does not look."""
+    environ = os.environ if environ is None else environ
+    wait = environ.get("WATCHDOG_USEC", "")
+    whose = environ.get("WATCHDOG_PID", "")
+    if not (wait.isascii() and wait.isdigit() and int(wait)) or whose not in {"", str(os.getpid())}:
+        return None
+    return int(wait) / 1e6
+
+
+async def watched(work: Coroutine[None, None, int]) -> int:
+    """Do *work*, and tell systemd's watchdog twice in its time that our loop turns."""
+    wait = watchdog_s()
+    if wait is None:
+        return await work
+    pings = asyncio.create_task(_ping(wait / 2), name="watchdog")
+    try:
+        return await work
+    finally:
+        pings.cancel()
+
+
+async def _ping(every_s: float) -> None:
+    while True:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(every_s)
 
 
 def tell_systemd(run: Run) -> Callable[[Event, datetime], None]:

@@ -46,6 +46,8 @@ FLEET_COMMAND_OPTION
     Every option can be given by the environment: `--log-format` of `fleet run` as `FLEET_RUN_LOG_FORMAT`.
 FLEET_METRICS_FILE, FLEET_LOG_FILE
     As `--metrics-file` and `--log-file` of `fleet run` and `fleet resume`.
+FLEET_INHIBIT
+    As `--inhibit` of `fleet run` and `fleet resume`.
 FLEET_MACHINE_CONCURRENCY
     Limit on the servers in flight over all runs of the state folder.
 FLEET_STANDS_ON
@@ -59,8 +61,8 @@ HTTPS_PROXY, NO_PROXY
     The proxy for `https` addresses, and what is reached without it.
 NO_COLOR, FORCE_COLOR
     No colours, or colours though it is no terminal.
-NOTIFY_SOCKET
-    Where systemd is told of a run's progress; set by systemd.
+NOTIFY_SOCKET, WATCHDOG_USEC
+    Where systemd is told of a run's progress, and how often that its loop turns; set by systemd.
 """
 
 FILES = """

@@ -41,6 +41,7 @@ from fleet.core.settings import Settings
 from fleet.core.state import IN_FLIGHT, Phase, Run
 from fleet.engine import outcome
 from fleet.errors import Exit, FleetError, PlanError, Problem
+from fleet.inhibit import inhibiting
 from fleet.journal import load
 from fleet.life import Life, check_edit, check_identity, live, open_run, resume_run
 from fleet.logfile import LogFile
@@ -56,7 +57,7 @@ from fleet.report.digest import keep_of
 from fleet.report.pulse import Pulse, Took, watching
 from fleet.report.status import as_data, headline, next_step, summary
 from fleet.survey import opening, resolve_passwords
-from fleet.systemd import notify
+from fleet.systemd import notify, watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Options:
         override_freeze: Why frozen days do not count, or None: they do.
         metrics_file: Where metrics are written, a file or a folder; None: nowhere.
         log_file: Gets the log too; None: nothing does.
+        inhibit: Whether systemd is kept from shutting this machine down: `fleet.inhibit`.
         manifest: File of the manifest that is to be carried out.
         digest: Of the manifest that was approved, or the beginning of it.
     """
@@ -88,6 +90,7 @@ class Options:
     override_freeze: str | None = None
     metrics_file: Path | None = None
     log_file: LogFile | None = None
+    inhibit: str = "auto"
 
 
 def _log_options(function: F) -> F:
@@ -115,6 +118,13 @@ def _log_options(function: F) -> F:
         ),
         click.option("-q", "--quiet", is_flag=True, help="Only warnings on standard error, for cron."),
         log_file_option,
+        click.option(
+            "--inhibit",
+            type=click.Choice(["auto", "yes", "no"]),
+            default="auto",
+            envvar="FLEET_INHIBIT",
+            help="No shutdown of this machine while servers are in flight; auto: where systemd runs it.",
+        ),
         click.option(
             "--log-format",
             type=click.Choice(["auto", "live", "pretty", "json"]),
@@ -172,7 +182,7 @@ def run(plan: Path, journal: Path | None, *, check: bool, **options: object) -> 
     def work() -> int:
         loaded = load_for_action(plan)
         notify("READY=1")
-        return asyncio.run(run_plan(loaded, journal, chosen))
+        return asyncio.run(watched(run_plan(loaded, journal, chosen)))
 
     return logged(chosen.log_file, f"run {plan}", work)
 
@@ -191,7 +201,7 @@ def resume(run: str | None, **options: object) -> int:
 
     def work() -> int:
         notify("READY=1")
-        return asyncio.run(_resume(runs.find(run, runs.state_folder()), chosen))
+        return asyncio.run(watched(_resume(runs.find(run, runs.state_folder()), chosen)))
 
     return logged(chosen.log_file, f"resume {run or ''}".strip(), work)
 
@@ -552,11 +562,12 @@ async def _live(
                 kept=options.log_file is not None,
             ),
             telling.while_working(life.run, journal, life.cloud),
+            inhibiting(life.run, options.inhibit) as inhibit,
         ):
             code = await live(
                 life,
                 clock=clock,
-                listeners=(pulse.listen, logs.event_logger(life.run), telling.hear),
+                listeners=(pulse.listen, logs.event_logger(life.run), telling.hear, inhibit),
                 patient=options.wait,
                 override_freeze=options.override_freeze,
             )
