@@ -42,10 +42,12 @@ judges: $(STAMP)  ## clients that we did not write against our simulator and our
 	.venv-judges/bin/pip install --quiet --disable-pip-version-check -r tests/judges/requirements.txt
 	$(BIN)/python tests/judges/run.py .venv-judges/bin/python
 
-browser: $(STAMP)  ## the live page and the report in Chromium; root installs it where it is missing
+browser: $(STAMP)  ## the live page and the report in Chromium (root installs it), in Firefox where it is, and by axe-core
 	tests/browser/chromium.sh
+	@tests/browser/axe.sh || true  # a line says why it cannot be had; its tests are skipped
+	@command -v firefox-esr firefox || echo "no Firefox: apt install firefox-esr; its tests are skipped"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
-	$(BIN)/python -m pytest -n 2 tests/browser $(ARGS)
+	$(BIN)/python -m pytest -n 2 -rs tests/browser $(ARGS)
 
 screens-terminal: $(STAMP)  ## those of the terminal alone: real runs in tmux, five minutes
 	$(BIN)/python tests/screens/terminal.py

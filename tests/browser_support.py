@@ -34,6 +34,9 @@ AROUND = {"user": "ann", "host": "bastion", "cloud": "https://ecs.eu-de.example"
 
 Line = tuple[datetime, ev.Event]
 
+RULES = """{runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}"""
+"""What axe-core looks for."""
+
 
 def night(
     begin: datetime, servers: int = 3000, *, concurrency: int = 100, seed: int = 1, every: int = 400

@@ -225,7 +225,8 @@ def _headers(nonce: str = "") -> dict[str, str]:
     """Return what every answer says: nothing from elsewhere, nothing foreign runs, nothing is kept."""
     ours = f"script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; style-src-attr 'unsafe-inline'; "
     policy = (
-        f"default-src 'none'; {ours if nonce else ''}connect-src 'self'; "
+        # Pages have an empty icon, or Firefox asks for one, is refused, and complains.
+        f"default-src 'none'; {ours if nonce else ''}connect-src 'self'; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return {

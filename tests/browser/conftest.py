@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -48,3 +50,12 @@ def shots(tmp_path: Path) -> Path:
     folder = Path(os.environ.get("FLEET_SHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """Return axe-core's source, or skip with the reason why it cannot be had."""
+    done = subprocess.run([HERE / "axe.sh"], capture_output=True, text=True, check=False, cwd=HERE.parents[1])
+    if done.returncode != 0:
+        pytest.skip(done.stderr.strip().splitlines()[-1])
+    return Path(HERE.parents[1], done.stdout.strip()).read_text()
