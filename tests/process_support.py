@@ -16,7 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forks import ANEW, Forked, can_fork, fork
+
 FLEET = [sys.executable, "-m", "fleet"]
+Process = subprocess.Popen[bytes] | Forked
 PATIENCE_S = 90.0
 """For everything that is waited for: two busy cores may be slow, and slow is not wrong."""
 
@@ -77,10 +80,28 @@ def wait_until(wanted: Callable[[], Any], what: str = "what was waited for") -> 
     raise AssertionError(f"did not happen: {what}")
 
 
+def _begin(
+    arguments: list[str], environment: dict[str, str], *, stdout: Any, stderr: Any, anew: bool = False,
+    session: bool = False, wrapper: tuple[str, ...] = (), before: Callable[[], None] = heed_signals,
+) -> Process:  # fmt: skip
+    """Start `fleet`: as a fork that has its imports behind it, if that makes no difference; see `forks`."""
+    if not anew and not wrapper and before is heed_signals:
+        return fork(arguments, environment, stdout=stdout, stderr=stderr, session=session)
+    return subprocess.Popen(
+        [*wrapper, *FLEET, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        env=environment,
+        start_new_session=session,
+        preexec_fn=before,  # noqa: PLW1509 - no threads here
+    )
+
+
 class Simulator:
     """The built-in cloud in a process of its own."""
 
-    def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, url: str, process: Process) -> None:
         self.url = url
         self.process = process
 
@@ -129,9 +150,7 @@ def simulator(folder: Path, text: str) -> Iterator[Simulator]:
     arguments += ["--idle-exit", "150"]  # should the tests be killed
     log = folder / "simulator.log"
     with log.open("wb") as file:
-        process = subprocess.Popen(
-            [*FLEET, *arguments], stdout=file, stderr=file, env=_clean_environment(), start_new_session=True
-        )
+        process = _begin(arguments, _clean_environment(), stdout=file, stderr=file, session=True, anew=ANEW)
     try:
         wait_until(lambda: ready.exists() or process.poll() is not None, "the simulator's start")
         assert process.poll() is None, log.read_text()
@@ -161,7 +180,7 @@ class Done:
 class Child:
     """A `fleet` that runs."""
 
-    def __init__(self, process: subprocess.Popen[bytes], out: Path, err: Path) -> None:
+    def __init__(self, process: Process, out: Path, err: Path) -> None:
         self.process = process
         self._out, self._err = out, err
 
@@ -191,11 +210,13 @@ class Fleet:
 
     Attributes:
         wrapper: What it is started by, such as strace.
+        anew: Give each command an interpreter of its own, with a command line to be seen: see `forks`.
     """
 
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
     wrapper: tuple[str, ...] = ()
+    anew: bool = False
     number: int = 0
     children: list[Child] = field(default_factory=list)
 
@@ -217,13 +238,14 @@ class Fleet:
         environment = _clean_environment() | {"FLEET_STATE_DIR": str(self.state), "COLUMNS": "200"}
         environment |= self.env | (env or {})
         with out.open("wb") as out_file, err.open("wb") as err_file:
-            process = subprocess.Popen(
-                [*wrapper, *FLEET, *arguments],
-                stdin=subprocess.DEVNULL,
+            process = _begin(
+                list(arguments),
+                environment,
                 stdout=streams.get("stdout", out_file),
                 stderr=streams.get("stderr", err_file),
-                env=environment,
-                preexec_fn=before,  # noqa: PLW1509 - no threads here
+                anew=self.anew or not can_fork(self.env | (env or {})),
+                wrapper=wrapper,
+                before=before,
             )
         child = Child(process, out, err)
         self.children.append(child)

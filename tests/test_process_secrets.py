@@ -161,6 +161,7 @@ def test_no_secret_gets_out(tmp_path: Path, style: str) -> None:
     probe.chmod(0o700)
     with fleet_on(tmp_path, cloud_text()) as (fleet, cloud), Watch(probes) as watch:
         fleet.env |= environment(cloud.url)
+        fleet.anew = True  # a fork has no command line of its own
         path = fleet.plan(plan(tmp_path, probe))
         failing = {"kind": "job-fails", "leaves": "ERROR", "text": f"bad {ADMIN_FILE}"}
         page = {"kind": "html", "status": 502, "text": f"<b>{OS_PASSWORD}</b>"}

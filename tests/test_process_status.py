@@ -54,6 +54,16 @@ def test_status_says_who_works_on_it(tmp_path: Path) -> None:
         assert status.last == f"next: fleet resume {fleet.journals()[0].parent.name}"
 
 
+@pytest.mark.parametrize("command", [("runs",), ("status",), ("no-such",), ("validate", "-"), ("--version",)])
+def test_a_fork_does_what_a_start_does(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """The other tests fork (`forks.py`): code, output, error and place are those of `python -m fleet`."""
+    told = []
+    for anew in (False, True):
+        done = Fleet(tmp_path, anew=anew)(*command, env={"COLUMNS": "40"})
+        told.append((done.code, done.out, done.err))
+    assert told[0] == told[1]
+
+
 def test_no_run_is_said_in_words(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path)
     assert "no runs in" in fleet("runs").out
