@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
 from fleet.context import Context
 from fleet.core.doubt import differences
 from fleet.core.model import Server
-from fleet.core.state import ServerState
+from fleet.core.state import Phase, ServerState
 from fleet.errors import NotFound
 
 TRIES, PAUSE_S = 3, 10.0
@@ -14,6 +18,25 @@ TRIES, PAUSE_S = 3, 10.0
 SAMPLE = 20
 """Servers of earlier waves that are looked at again along with the latest one: enough to see a poison that
 hits one in ten (88 %), few enough to cost nothing."""
+
+
+def whom_to_look_at(servers: Sequence[ServerState], wave: int) -> Iterator[ServerState]:
+    """Yield the verified servers of a wave, and a sample, evenly spread, of the waves before it.
+
+    Costs the size of the wave and of the sample, however many are settled.
+
+    Args:
+        servers: Of one target, in the order of its waves.
+        wave: Its number.
+    """
+    begin, end = (
+        bisect_left(servers, each, key=lambda server: server.member.wave) for each in (wave, wave + 1)
+    )
+    yield from (server for server in servers[begin:end] if server.phase is Phase.VERIFIED)
+    step = max(1, -(-begin // SAMPLE))
+    for start in range(0, begin, step):
+        stretch = (servers[place] for place in range(start, min(start + step, begin)))
+        yield from islice((server for server in stretch if server.phase is Phase.VERIFIED), 1)
 
 
 async def look_again(server: ServerState, ctx: Context) -> str | None:

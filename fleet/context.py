@@ -88,7 +88,7 @@ class Context:
         self._clock = clock
         self.claimed: set[ServerId] = set()  # by this life
         self._host = socket.gethostname()
-        self._since: dict[tuple[ServerId, str], float] = {}
+        self._since: dict[ServerId, dict[str, float]] = {}
         self._stops = {force: Batch(partial(self._stop_all, force=force)) for force in (False, True)}
         self._starts = Batch(self._start_all)
 
@@ -234,7 +234,11 @@ class Context:
         """
         key = what or f"{server.phase}/{server.sent}/{server.accepted}"
         now = self._observer.watched()
-        return now - self._since.setdefault((server.id, key), now)
+        return now - self._since.setdefault(server.id, {}).setdefault(key, now)
+
+    def forget(self, server: ServerState) -> None:
+        """Keep no times of a server any more: it is settled, and there may be a hundred thousand of them."""
+        self._since.pop(server.id, None)
 
     def boottime(self) -> float:
         """Return the clock that also runs while the machine is suspended."""

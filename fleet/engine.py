@@ -11,11 +11,10 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from enum import Enum, auto
-from functools import partial
-from itertools import islice
+from functools import cached_property, partial
 from typing import Protocol
 
-from fleet.bake import SAMPLE, look_again
+from fleet.bake import look_again, whom_to_look_at
 from fleet.checks import Checker
 from fleet.clock import Clock, cancel_all
 from fleet.cloud.api import Cloud, ReinstallOrder
@@ -449,6 +448,16 @@ class Engine:
 
         task.add_done_callback(done)
 
+    @cached_property
+    def _in_order(self) -> dict[str, list[ServerState]]:
+        """The servers of every target, in the order of its waves: that never changes."""
+        found: dict[str, list[ServerState]] = {name: [] for name in self.run.targets}
+        for server in self.run.servers.values():
+            found[server.member.target].append(server)
+        for servers in found.values():
+            servers.sort(key=lambda server: server.member.wave)
+        return found
+
     async def _bake(self, name: str, number: int) -> None:
         """Leave a settled wave alone for its time, then look at it again, and at a sample of earlier ones."""
         target = self.run.targets[name]
@@ -464,12 +473,7 @@ class Engine:
             if outside.closed is not None and not outside.final:
                 self._hold(f"{outside.closed}, while wave {number} of {name} was baking")
                 return
-        servers = [each for each in self.run.servers.values() if each.phase is Phase.VERIFIED]
-        mine = [each for each in servers if each.member.target == name]
-        wave = [each for each in mine if each.member.wave == number]
-        earlier = [each for each in mine if each.member.wave < number]
-        step = max(1, len(earlier) // SAMPLE)
-        await self._look_again([*wave, *islice(earlier[::step], SAMPLE)])
+        await self._look_again(whom_to_look_at(self._in_order[name], number))
         again = target.waves[number - 1]
         if again.unsettled or again.settled_at != settled_at:
             return  # somebody of it was given another try meanwhile: it bakes anew once that is over
@@ -509,6 +513,7 @@ class Engine:
         if is_payable(server) and not settled_now:  # what an earlier life could not pay
             await pay(server, self._context)
         await release(server, self._context)
+        self._context.forget(server)
 
     def _driven(self, task: asyncio.Task[None]) -> None:
         server = self._tasks.pop(task, None)

@@ -223,6 +223,21 @@ def test_a_second_go_at_the_same_phase_has_a_timer_of_its_own() -> None:
     run_virtual(story())
 
 
+def test_who_is_forgotten_is_timed_anew() -> None:
+    """Put back and started again an hour later, it is not overdue. Who is settled takes no room."""
+
+    async def story() -> None:
+        world = World()
+        world.context.watched(world.server, "stop")
+        await asyncio.sleep(3600)
+        world.context.forget(world.server)
+        assert world.context.watched(world.server, "stop") == 0
+        world.context.forget(world.server)
+        assert not world.context._since
+
+    run_virtual(story())
+
+
 def test_a_timer_stands_still_while_the_cloud_cannot_be_read() -> None:
     async def story() -> None:
         world = World()

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from itertools import islice
 
 from fleet.core import causes, pace
 from fleet.core.model import ServerId
@@ -214,9 +213,13 @@ def _after_waves(run: Run, target: TargetState) -> Iterator[tuple[int, Why]]:
     Not only the latest: the next one may have been skipped whole, an earlier one reopened by a retry.
     """
     rollout = run.plan_of(target.name).rollout
-    if rollout.bake_s <= 0 and not rollout.approve_after:
-        return
-    for number, wave in enumerate(islice(target.waves, target.current), start=1):
+    # Waves that are baked and not waited for are not walked: there may be thousands, and this is asked
+    # after every event.
+    numbers = {number for number in rollout.approve_after if number <= target.current}
+    if rollout.bake_s > 0:
+        numbers.update(range(target.baked + 1, target.current + 1))
+    for number in sorted(numbers):
+        wave = target.waves[number - 1]
         if rollout.bake_s > 0 and not wave.baked:
             yield number, Why(Kind.BAKE, f"wave {number} of {target.name} bakes")
         elif number in rollout.approve_after and not wave.approved:

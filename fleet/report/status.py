@@ -125,7 +125,7 @@ def owed_words(server: ServerState) -> list[str]:
     """Return what has to be run, or done, for a server to be as it was found."""
     stopped = server.stopped_by_us and server.phase is Phase.FAILED
     owed = {START: "start it"} if stopped else {}
-    owed |= {name: " ".join(debt.undo) for name, debt in reversed(server.debts.items())}
+    owed |= {name: " ".join(debt.undo) for name, debt in reversed(list(server.debts.items()))}
     tried = server.unpaid
     return [f"{what} (tried: {tried[name]})" if name in tried else what for name, what in owed.items()]
 
