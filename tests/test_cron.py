@@ -62,7 +62,11 @@ def test_the_hour_that_is_left_out() -> None:
         ("0 22 * *", "has 4 fields"),
         ("60 22 * * *", "minute '60': '60' is not a number from 0 to 59"),
         ("0 22 * * mo", "day of week 'mo'"),
-        ("0 5-3 * * *", "hour '5-3'"),
+        ("*/15 22-5 * * *", "hour '22-5': cron does not count past its end; 22-5 is written 22-23,0-5"),
+        (
+            "0 1 * * fri-mon",
+            "day of week 'fri-mon': cron does not count past its end; fri-mon is written fri-sat,sun-mon",
+        ),
         ("*/0 5 * * *", "minute '*/0'"),
         ("*/ 5 * * *", "minute '*/'"),
         ("@reboot", "has 1 fields"),

@@ -65,7 +65,7 @@ def doctor(
       fleet doctor
       fleet doctor --profile otc-prod
       fleet doctor plans/web-tier.yaml
-      fleet doctor plans/web-tier.yaml --cron '*/15 22-5 * * *'
+      fleet doctor plans/web-tier.yaml --cron '*/15 22-23,0-5 * * *'
     """  # noqa: D301 - click's mark for "do not rewrap"
     given = CloudSettings(provider=provider, profile=profile, region=region)
     return asyncio.run(_doctor(plan, given, cron, output))
@@ -106,7 +106,7 @@ async def _doctor(path: Path | None, given: CloudSettings, cron: tuple[str, ...]
         )
         return found.exit_code
     if loaded is not None and loaded.settings.windows:
-        print_lines(["next openings:", *(f"  {each.words()}" for each in openings)])
+        print_lines(["next openings:", *(line for each in openings for line in each.lines())])
     print_lines([f"to mend: {', '.join(dict.fromkeys(wrong))}" if wrong else "nothing is wrong"])
     return found.exit_code
 

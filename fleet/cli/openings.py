@@ -30,21 +30,22 @@ class Opening:
     starts: tuple[tuple[Starter, datetime], ...] = ()
     known: bool = False
 
-    def words(self) -> str:
+    def lines(self) -> Iterator[str]:
         """Say it: in the window's own time zone, in UTC, and who meets it."""
         span = self.span
         start, end = span.start.astimezone(UTC), span.end.astimezone(UTC)
-        said = (
-            f"{spell(span.start)} to {spell(span.end)}"
+        yield (
+            f"  {spell(span.start)} to {spell(span.end)}"
             f"  ({start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, {_length(span.length)})"
         )
         if not self.known:
-            return said
+            return
         if not self.starts:
-            return f"{said}: nobody starts it"
+            yield "      nobody starts it"
+            return
         starter, first = self.starts[0]
         left = _length(span.end.astimezone(UTC) - first.astimezone(UTC))
-        return f"{said}: {starter.place} starts it {first:%H:%M %Z}, {left} before it closes"
+        yield f"      {starter.place} starts it {first:%H:%M %Z}, {left} before it closes"
 
     def as_data(self) -> dict[str, object]:
         """Return it for JSON."""

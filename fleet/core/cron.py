@@ -122,7 +122,12 @@ def _numbers(field: str, name: str, low: int, high: int, names: tuple[str, ...])
         if step and not (span == "*" or dash):
             end = high
         every = int(step) if step.isascii() and step.isdigit() else 0 if step else 1
-        if every < 1 or ("/" in part and not step) or begin > end:
+        if begin > end and every > 0:
+            around = f"{first}-{names[-1] if names else high},{names[0] if names else low}-{last}"
+            raise ValueError(
+                f"{name} {field!r}: cron does not count past its end; {span} is written {around}"
+            )
+        if every < 1 or ("/" in part and not step):
             raise ValueError(f"{name} {field!r}: {part!r} is no range with a step")
         found.update(range(begin, end + 1, every))
     return frozenset(found)
