@@ -206,6 +206,33 @@ def test_what_stops_a_run_ends_its_forecast_at_once() -> None:
     assert eye.look(AT, worked_on="x").ends == ""
 
 
+def test_who_is_said_to_settle_is_who_is_in_flight() -> None:
+    """Both figures are of one moment, though a forecast is not made anew with every look."""
+    run = make_run(6, waves=(6,), concurrency=6)
+    pulse = Pulse(run)
+    eye = Eye(pulse, Horizon(pulse), "r")
+
+    def heard(server: str, *kinds: type) -> None:
+        for number, kind in enumerate(kinds):
+            at = AT + timedelta(seconds=number)
+            apply(run, event := event_for(kind, ServerId(server)), at)
+            pulse.hear(event, at)
+
+    heard("web-1", *VERIFIED)
+    heard("web-2", *ACCEPTED)
+    heard("web-3", *ACCEPTED)
+    apply(run, ev.RunHeld(reason="x"), AT)
+    for settled, words in (
+        (None, "2 in flight settle by about "),
+        ("web-2", "1 in flight settles by about "),
+    ):
+        if settled:
+            heard(settled, *VERIFIED[len(ACCEPTED) :])
+        see = eye.look(AT + timedelta(seconds=1), worked_on="this process")
+        assert see.ends.startswith(words)
+        assert f"+ {see.in_flight} in flight" in see.figures
+
+
 def test_groups_held_and_paces_lowered_are_said() -> None:
     run = make_run(40, waves=(40,), concurrency=20)
     apply(run, ev.GroupHeld(group={"flavor": "s3"}, reason="2 failed alike"), AT)

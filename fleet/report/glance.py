@@ -173,6 +173,8 @@ class Eye:
         run = self.pulse.run
         stands = (run.held, run.drained, run.paused, run.is_settled, run.in_flight > 0)
         old = self._ahead_at is None or abs((now - self._ahead_at).total_seconds()) >= AHEAD_S
+        # It counts those in flight, who are counted beside it as they are now.
+        old = old or self._ahead.settles is not None
         if old or stands != self._stood:
             self._ahead, self._ahead_at, self._stood = self.horizon.ahead(now), now, stands
         return self._ahead
