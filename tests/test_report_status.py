@@ -15,6 +15,7 @@ from support import AT, event_for, glance_at, make_run
 from fleet.cli.common import print_lines
 from fleet.core import events as ev
 from fleet.core.model import ServerId
+from fleet.core.settings import Window
 from fleet.core.state import Phase, Run, apply, may_follow
 from fleet.report.progress import Progress, hint_for
 from fleet.report.status import as_data, as_text, duration, figures, headline, next_step, state_word, summary
@@ -112,12 +113,30 @@ def test_what_a_person_reads() -> None:
     )
 
 
+def test_who_would_not_be_done_in_time_is_not_said_to_start() -> None:
+    """As the process reckons that works on the run: by earlier runs, or by the time-outs."""
+    window = Window(start=AT.isoformat(), end=(AT + timedelta(minutes=30)).isoformat())
+    run = make_run(2, waves=(2,))
+    run.edit(msgspec.structs.replace(run.settings, windows=(window,)))
+    took = [(("", "", ""), 60.0)] * 10
+    for seen, words in (
+        (took, "about to be started"),
+        ([], "would end "),
+        ([*took, (("", "", ""), 1300.0)], "would end "),
+    ):
+        rows = as_data(run, worked_on="pid 1", now=NOW, name="r", seen=seen)["servers"]
+        assert rows[0]["reason"].startswith(words)
+        assert f"2 x {words}" in "\n".join(as_text(run, worked_on="pid 1", now=NOW, name="r", seen=seen))
+
+
 def test_the_reason_is_told_for_everybody_who_was_not_started() -> None:
     run = make_run(6, waves=(1, 2), targets=("db", "web"))
     reasons = {
         each["id"]: each["reason"] for each in as_data(run, worked_on=None, now=NOW, name="r")["servers"]
     }
-    assert reasons["db-1"] == "about to be started"
+    assert reasons["db-1"] == "no process works on the run"
+    rows = as_data(run, worked_on="pid 1", now=NOW, name="r")["servers"]
+    assert {each["id"]: each["reason"] for each in rows}["db-1"] == "about to be started"
     assert reasons["db-2"] == "waits for wave 1"
     assert reasons["web-1"] == "waits for target db"
     apply(run, ev.RunHeld(reason="3 of db failed, 0 allowed"), AT)

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from fleet import history
 from fleet.cli.common import clean, name_of, now, run_argument, say
 from fleet.errors import Exit, FleetError
 from fleet.report import tables, wipes
@@ -62,11 +63,12 @@ def report(run: str | None, *, output: str, to: str | None) -> int:
 
 
 def _written(timeline: Timeline, output: str, worked_on: str | None, name: str) -> str:
+    seen = history.read(state_folder(), timeline.run.settings.plan)
     if output == "html":
         from fleet.report.page import as_html  # noqa: PLC0415 - jinja2 only for those who use it
 
-        return as_html(timeline, worked_on=worked_on, now=now(), name=name)
-    document = as_document(timeline, worked_on=worked_on, now=now(), name=name)
+        return as_html(timeline, worked_on=worked_on, now=now(), name=name, seen=seen)
+    document = as_document(timeline, worked_on=worked_on, now=now(), name=name, seen=seen)
     if output == "csv":
         return tables.as_csv(document)
     if output == "junit":

@@ -77,7 +77,7 @@ def status(
     seen = history.read(state_folder(), found.settings.plan)
     told = Told(told_path(state_folder(), found.settings.plan))
     if output == "json":
-        data = report.as_data(found, worked_on=worked_on, now=now(), name=name)
+        data = report.as_data(found, worked_on=worked_on, now=now(), name=name, seen=seen)
         data |= closing_data(found, now(), seen)
         print_json(data | told_data(found, told, now=now(), worked_on=worked_on))
     elif output in {"ansible", "inventory"}:
@@ -92,6 +92,7 @@ def status(
             name=name,
             everything=everything,
             closing=closing_lines(found, now(), seen),
+            seen=seen,
         )
         silence = status_lines(found, told, now=now(), worked_on=worked_on)
         print_lines(chain(islice(lines, 1), silence, lines))

@@ -6,6 +6,7 @@ import asyncio
 
 import click
 
+from fleet import history
 from fleet.cli.common import clean, name_of, run_argument, say
 from fleet.cli.steer import give
 from fleet.errors import Exit, PlanError, Problem
@@ -40,6 +41,7 @@ def watch(run: str | None, *, port: int, read_only: bool) -> int:
 
     journal = find(run, state_folder())
     live = Live(journal, clean=clean)
+    live.seen = history.read(state_folder(), live.run.settings.plan)
     live.name = name_of(journal, live.run.id)
 
     def carried_out(wish: Wish) -> str:

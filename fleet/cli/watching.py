@@ -116,7 +116,8 @@ def _as_text(run: str | None, every_s: float) -> int:
         over = watched.is_over
         if last and (over or time.monotonic() - told >= every_s):
             at, found = now(), watched.follower.run
-            lines = as_text(found, worked_on=watched.worked_on, now=at, name=watched.eye.name)
+            seen = history.read(state_folder(), found.settings.plan)
+            lines = as_text(found, worked_on=watched.worked_on, now=at, name=watched.eye.name, seen=seen)
             print_lines([f"--- {at:%Y-%m-%dT%H:%M:%SZ}", *lines])
             sys.stdout.flush()
             told, last = time.monotonic(), False

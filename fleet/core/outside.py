@@ -24,6 +24,7 @@ class Outside:
         final: It is closed by a window or a freeze, not by a gate that may turn green at any time.
         expected_s: Seconds from admission to settled, a high quantile of what was seen; the same for servers
             of one target, image, flavor and zone.
+        attended: A process works on the run; else nobody starts anybody.
     """
 
     now: datetime
@@ -31,6 +32,7 @@ class Outside:
     closes_at: datetime | None = None
     final: bool = False
     expected_s: Callable[[ServerState], float] = _no_time
+    attended: bool = True
 
 
 ANY_TIME = Outside(datetime.min.replace(tzinfo=UTC))

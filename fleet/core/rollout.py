@@ -173,7 +173,9 @@ def why_waiting(run: Run, server: ServerState, outside: Outside = ANY_TIME) -> s
         why = Why(Kind.TURN, f"waits for wave {target.current + 1}")
     if why is None:
         why = room.why_not_more(target, down=server.is_out) or room.why_not(server)
-    return why.words if why else "about to be started"
+    if why is not None:
+        return why.words
+    return "about to be started" if outside.attended else "no process works on the run"
 
 
 def upcoming(run: Run) -> Iterable[ServerId]:

@@ -83,8 +83,13 @@ class Horizon:
         self._kinds = seen
         self._seen = [took_s for _, took_s in seen]
 
-    def outside(self, now: datetime) -> Outside:
-        """Return what the clock says by the plan; of gates and calendars, what the run's process has read."""
+    def outside(self, now: datetime, *, attended: bool = True) -> Outside:
+        """Return what the clock says by the plan; of gates and calendars, what the run's process has read.
+
+        Args:
+            now: UTC.
+            attended: A process works on the run.
+        """
         run = self._pulse.run
         state = self._schedule().at(now)
         return Outside(
@@ -93,6 +98,7 @@ class Horizon:
             closes_at=state.closes_at,
             final=state.closed is not None,
             expected_s=lambda server: self._forecast.expected_s(run, server),
+            attended=attended,
         )
 
     def ahead(self, now: datetime, *, resumed: bool = False) -> Ahead:

@@ -10,7 +10,7 @@ from typing import Any
 from fleet.core.causes import in_common, signature
 from fleet.core.rollout import allowed, why_waiting
 from fleet.core.state import IN_FLIGHT, Phase, Run, ServerState
-from fleet.report.status import as_data, outside_of
+from fleet.report.status import Seen, as_data, outside_of
 from fleet.report.timeline import Timeline
 
 SHARES = (50, 95, 100)
@@ -74,9 +74,11 @@ def failed_while(server: ServerState) -> str:
     return str(server.failed_in or "")
 
 
-def waiting_by_reason(run: Run, now: datetime) -> list[tuple[str, list[ServerState]]]:
+def waiting_by_reason(
+    run: Run, now: datetime, worked_on: str | None, seen: Seen | None = None
+) -> list[tuple[str, list[ServerState]]]:
     """Return servers that were never touched, by the reason, the commonest first."""
-    around = outside_of(run, now)
+    around = outside_of(run, now, worked_on, seen)
     found: dict[str, list[ServerState]] = {}
     for server in run.servers.values():
         if server.phase is Phase.WAITING:
@@ -106,10 +108,12 @@ def out_limit(run: Run) -> int | None:
     return sum(known) if len(known) == len(limits) else None
 
 
-def as_document(timeline: Timeline, *, worked_on: str | None, now: datetime, name: str) -> dict[str, Any]:
+def as_document(
+    timeline: Timeline, *, worked_on: str | None, now: datetime, name: str, seen: Seen | None = None
+) -> dict[str, Any]:
     """Return everything, for JSON: what `status` says, and the story. Times are UTC, durations seconds."""
     run = timeline.run
-    found = as_data(run, worked_on=worked_on, now=now, name=name)
+    found = as_data(run, worked_on=worked_on, now=now, name=name, seen=seen)
     for row in found["servers"]:
         row["spans"] = [
             {"phase": str(span.phase), "begin": span.begin, "end": span.end}
@@ -143,7 +147,7 @@ def as_document(timeline: Timeline, *, worked_on: str | None, now: datetime, nam
         ],
         "never_touched": [
             {"reason": reason, "servers": [server.label for server in servers]}
-            for reason, servers in waiting_by_reason(run, now)
+            for reason, servers in waiting_by_reason(run, now, worked_on, seen)
         ],
         "notes": [
             {"at": note.at, "what": note.what, "server": note.server, "by": note.by or None}

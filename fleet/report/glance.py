@@ -161,7 +161,7 @@ class Eye:
             overdue=len(overdue),
             failed=counts[Phase.FAILED],
             failures=tuple(self._failures()),
-            waiting=pulse.reasons(self.horizon.outside(now)),
+            waiting=pulse.reasons(self.horizon.outside(now, attended=worked_on is not None)),
             owing=len(pulse.owing),
             owed=tuple(self._owed(run.servers[each]) for each in islice(pulse.owing, ROWS)),
             notes=tuple(self._notes()),

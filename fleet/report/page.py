@@ -21,7 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fleet import __version__
 from fleet.report.document import SHARES, as_document, causes_of, out_limit, out_series, waiting_by_reason
 from fleet.report.figures import rows_amount_to
-from fleet.report.status import duration
+from fleet.report.status import Seen, duration
 from fleet.report.tables import stamp
 from fleet.report.timeline import Span, Timeline
 
@@ -155,6 +155,7 @@ class View:
         name: What the command line finds the run by.
         horizon: Where the axis ends; None: now, or with the last event of a run nobody works on. A live
             page looks further ahead, or every bar would move with every second.
+        seen: Durations of earlier runs of the plan; None: they are not known.
     """
 
     def __init__(
@@ -165,12 +166,13 @@ class View:
         now: datetime,
         name: str,
         horizon: datetime | None = None,
+        seen: Seen | None = None,
     ) -> None:
         self.timeline = timeline
         self.run = timeline.run
         self.is_live = horizon is not None
         self.shares = SHARES
-        self.document = as_document(timeline, worked_on=worked_on, now=now, name=name)
+        self.document = as_document(timeline, worked_on=worked_on, now=now, name=name, seen=seen)
         self.until = max(now, self.run.last_at) if worked_on else self.run.last_at
         end = max(horizon or self.until, self.until)
         self.axis = Axis(
@@ -178,7 +180,7 @@ class View:
         )
         self.chart = _chart(timeline, self.axis, self.axis.at(self.until))
         self.causes = causes_of(self.run)
-        self.waiting = waiting_by_reason(self.run, now)
+        self.waiting = waiting_by_reason(self.run, now, worked_on, seen)
         self.rows = [self._row(index, server) for index, server in enumerate(self.document["servers"])]
         self.waves = self._waves()
 
@@ -233,9 +235,11 @@ class View:
         return found
 
 
-def as_html(timeline: Timeline, *, worked_on: str | None, now: datetime, name: str) -> str:
+def as_html(
+    timeline: Timeline, *, worked_on: str | None, now: datetime, name: str, seen: Seen | None = None
+) -> str:
     """Return the page."""
-    view = View(timeline, worked_on=worked_on, now=now, name=name)
+    view = View(timeline, worked_on=worked_on, now=now, name=name, seen=seen)
     return environment().get_template("report.html.j2").render(v=view, version=__version__)
 
 

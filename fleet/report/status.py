@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from fleet.core import causes
+from fleet.core.forecast import Forecast, Kind
 from fleet.core.outside import ANY_TIME, Outside
 from fleet.core.rollout import approval_awaited, why_held_again, why_waiting
 from fleet.core.state import IN_FLIGHT, START, Phase, Run, ServerState, is_payable, owes_undoing
@@ -16,6 +18,9 @@ from fleet.report.figures import figures, headline, rows_amount_to
 
 __all__ = ["as_data", "as_text", "duration", "figures", "headline", "next_step", "outside_of", "owed_lines"]
 __all__ += ["owed_words", "state_word", "summary"]
+
+Seen = Sequence[tuple[Kind, float]]
+"""Durations of earlier runs: kind of server, and seconds."""
 
 _IN_DOUBT = Phase.REQUESTED
 _SHOWN = 20
@@ -69,10 +74,12 @@ def next_step(run: Run, worked_on: str | None, name: str) -> str | None:
     return f"fleet resume {name}"
 
 
-def as_data(run: Run, *, worked_on: str | None, now: datetime, name: str) -> dict[str, Any]:
-    """Return everything, for JSON."""
+def as_data(
+    run: Run, *, worked_on: str | None, now: datetime, name: str, seen: Seen | None = None
+) -> dict[str, Any]:
+    """Return everything, for JSON. *seen* as in `outside_of`."""
     found = figures(run)
-    outside = outside_of(run, now)
+    outside = outside_of(run, now, worked_on, seen)
     servers = [_server(run, server, now, outside) for server in run.servers.values()]
     rows_amount_to(found, (row["phase"] for row in servers))
     return {
@@ -101,12 +108,26 @@ def as_data(run: Run, *, worked_on: str | None, now: datetime, name: str) -> dic
     }
 
 
-def outside_of(run: Run, now: datetime) -> Outside:
-    """Return what the clock says by the plan; of all else, what its process has read."""
+def outside_of(run: Run, now: datetime, worked_on: str | None, seen: Seen | None = None) -> Outside:
+    """Return what the clock says by the plan; of all else, what its process has read.
+
+    Args:
+        run: As the journal tells it.
+        now: UTC.
+        worked_on: Who works on it at the moment, or None.
+        seen: Durations of earlier runs of the plan; None: they are not known, so nobody looks ahead.
+    """
+    attended = worked_on is not None
     if run.paused is None and not run.settings.windows and not run.settings.freeze:
-        return ANY_TIME
+        return replace(ANY_TIME, attended=attended)
     state = of_plan(run.settings).at(now)
-    return Outside(now=now, closed=state.closed or run.paused, closes_at=state.closes_at, final=True)
+    found = Outside(
+        now=now, closed=state.closed or run.paused, closes_at=state.closes_at, final=True, attended=attended
+    )
+    if seen is None:
+        return found
+    forecast = Forecast(seen)
+    return replace(found, expected_s=lambda server: forecast.expected_s(run, server))
 
 
 def _awaited(run: Run) -> dict[str, Any] | None:
@@ -169,6 +190,7 @@ def as_text(
     name: str,
     everything: bool = False,
     closing: Iterable[str] = (),
+    seen: Seen | None = None,
 ) -> Iterator[str]:
     """Yield the lines for people: what needs them first.
 
@@ -179,6 +201,7 @@ def as_text(
         name: What the command line finds the run by.
         everything: Every server, however many.
         closing: Lines about its time, from `fleet.report.closing`.
+        seen: As in `outside_of`.
 
     Raises:
         Miscounted: After the last line, when the figures do not add up.
@@ -211,7 +234,7 @@ def as_text(
         yield from _cut((_skipped(each) for each in skipped), shown, len(skipped))
     if waiting := by_phase.get(Phase.WAITING, []):
         yield "never touched:"
-        outside = outside_of(run, now)
+        outside = outside_of(run, now, worked_on, seen)
         reasons = Counter(why_waiting(run, server, outside) for server in waiting)
         for reason, count in reasons.most_common():
             yield f"  {count} x {reason}"

@@ -21,6 +21,7 @@ from fleet.journal import Entry
 from fleet.report.follow import Follower
 from fleet.report.metrics import metrics_text
 from fleet.report.page import Row, View, environment
+from fleet.report.status import Seen
 from fleet.report.timeline import Teller, Timeline
 from fleet.runs import is_locked
 
@@ -59,6 +60,7 @@ class Live:
         clean: Takes secrets and control characters out of a text.
 
     Attributes:
+        seen: Durations of earlier runs of the plan; None: they are not known.
         name: What the command line finds the run by.
         looks: How often something was found to be told.
         broken: Why the journal cannot be read any more, or None.
@@ -75,6 +77,7 @@ class Live:
         self.broken: str | None = None
         self.pause_s = PAUSE_S
         self._clean = clean
+        self.seen: Seen | None = None
         self._timelines: list[Timeline] = []
         self._follower = Follower(journal, watch=self._opened)
         self._worked_on = self._worked_before = is_locked(journal)
@@ -151,6 +154,7 @@ class Live:
             now=now,
             name=self.name,
             horizon=self._horizon or self.run.last_at,
+            seen=self.seen,
         )
         self._view, self._drawn, self._drawn_at = view, self.seq, now
         self.looks += 1
