@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from fleet.cli.common import me, name_of, print_lines, run_argument, say
+from fleet.cli.completing import complete_in_flight
 from fleet.clock import SystemClock
 from fleet.core.events import Failed
 from fleet.core.state import IN_FLIGHT, Run, ServerState
@@ -18,7 +19,7 @@ _HINT = "nobody looked at it again: it may be off, or being reinstalled; look at
 
 @click.command()
 @run_argument(required=True)
-@click.argument("servers", nargs=-1)
+@click.argument("servers", nargs=-1, shell_complete=complete_in_flight)
 @click.option("--reason", required=True, help="Why; goes into the journal.")
 def abandon(run: str, servers: tuple[str, ...], reason: str) -> int:
     """Give up SERVERS (names or ids; default: all) that a dead run has left half done.

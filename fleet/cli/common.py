@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
-from click.shell_completion import CompletionItem
 
+from fleet.cli.completing import complete_limit, complete_run
 from fleet.errors import FleetError
-from fleet.runs import JOURNAL, journals, state_folder
+from fleet.runs import JOURNAL, state_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,6 +55,7 @@ def selection_options(function: F) -> F:
             "--limit",
             multiple=True,
             metavar="NAME",
+            shell_complete=complete_limit,
             help="Only these servers: names, globs, ids; !NAME takes away. Can be given several times.",
         ),
     ):
@@ -62,14 +63,9 @@ def selection_options(function: F) -> F:
     return function
 
 
-def _complete_run(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    names = [filed.run for filed in journals(state_folder())]
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
-
-
 def run_argument(*, required: bool = False) -> Callable[[F], F]:
     """Add the run: an id, a unique prefix, a journal's path, or nothing for the newest."""
-    return click.argument("run", required=required, shell_complete=_complete_run)
+    return click.argument("run", required=required, shell_complete=complete_run)
 
 
 def name_of(journal: Path, run_id: str) -> str:

@@ -13,7 +13,10 @@ from fleet.errors import Exit
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> int:
-    """Print a completion script. Run ids come from the state folder; the cloud is not asked.
+    """Print a completion script. Runs and servers come from the state folder; the cloud is not asked.
+
+    `fleet retry RUN` is offered those that failed, `skip` those that wait or failed, `settle` those that are
+    owed something, `abandon` those in flight, and `--limit` those of the plan's newest run.
 
     \b
     Example:

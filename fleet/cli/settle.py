@@ -11,6 +11,7 @@ import click
 
 from fleet.claims import claim_servers, half_done_of
 from fleet.cli.common import me, name_of, print_lines, run_argument, say
+from fleet.cli.completing import complete_owed
 from fleet.clock import SystemClock
 from fleet.cloud.registry import connect
 from fleet.core.events import DebtPaid, RunDrained, RunFinished, RunResumed
@@ -27,7 +28,7 @@ from fleet.settle import Settled, Settlement, failed_after_its_wipe, in_the_clou
 
 @click.command()
 @run_argument()
-@click.argument("servers", nargs=-1)
+@click.argument("servers", nargs=-1, shell_complete=complete_owed)
 @click.option("--all", "everybody", is_flag=True, help="Also servers that failed after their wipe.")
 @click.option("--by-hand", is_flag=True, help="It was undone by hand: only write that down. Needs --reason.")
 @click.option("--reason", default="", help="Why; goes into the journal.")

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from fleet.cli.common import name_of, now, print_lines, run_argument, say
+from fleet.cli.completing import complete_failed, complete_skippable, complete_target
 from fleet.clock import SystemClock
 from fleet.control import ask
 from fleet.core.settling import settling
@@ -151,7 +152,9 @@ def drain(run: str | None, reason: str) -> int:
 @click.command()
 @run_argument()
 @_REASON
-@click.option("--target", help="Whose wave; default: the one that is awaited.")
+@click.option(
+    "--target", shell_complete=complete_target, help="Whose wave; default: the one that is awaited."
+)
 @click.option("--wave", type=int, help="Which wave, counted from 1; default: the one that is awaited.")
 def approve(run: str | None, reason: str, target: str | None, wave: int | None) -> int:
     """Let the waves begin that wait for a person (`approve_after`).
@@ -166,7 +169,7 @@ def approve(run: str | None, reason: str, target: str | None, wave: int | None) 
 
 @click.command()
 @run_argument(required=True)
-@click.argument("servers", nargs=-1)
+@click.argument("servers", nargs=-1, shell_complete=complete_failed)
 @_REASON
 def retry(run: str, servers: tuple[str, ...], reason: str) -> int:
     """Give failed SERVERS (names or ids; default: all failed ones) another try, from the beginning.
@@ -183,7 +186,7 @@ def retry(run: str, servers: tuple[str, ...], reason: str) -> int:
 
 @click.command()
 @run_argument(required=True)
-@click.argument("servers", nargs=-1, required=True)
+@click.argument("servers", nargs=-1, required=True, shell_complete=complete_skippable)
 @_REASON
 def skip(run: str, servers: tuple[str, ...], reason: str) -> int:
     """Take SERVERS (names or ids) out of a run: those that wait, or that failed.
