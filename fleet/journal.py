@@ -26,7 +26,8 @@ from typing import BinaryIO, Protocol
 import msgspec
 
 from fleet.core.events import FORMAT, SYNCED, Event, RunOpened
-from fleet.core.state import IllegalEventError, Run, apply, check
+from fleet.core.fold import apply, apply_checked, check
+from fleet.core.state import IllegalEventError, Run
 from fleet.errors import JournalError
 
 _encode = msgspec.json.Encoder().encode
@@ -453,7 +454,7 @@ class Recorder:
             self.journal.append(event, at)
         else:
             self.journal.write(event, at)
-        apply(self.run, event, at)
+        apply_checked(self.run, event, at)
         self._untold.append((event, at))
         if self.journal.owes_sync and self.later is not None:
             self.later()

@@ -9,11 +9,12 @@ from typing import Literal
 from support import AT, event_for
 
 from fleet.core import events as ev
+from fleet.core.fold import apply
 from fleet.core.model import Call, ServerId
 from fleet.core.outside import ANY_TIME, Outside
 from fleet.core.rollout import Decision, decide
 from fleet.core.settings import CloudSettings, Hooks, Rollout, Select, Settings, Target
-from fleet.core.state import Phase, Run, apply
+from fleet.core.state import Phase, Run
 from fleet.core.waves import waves_of
 
 Outcome = Literal["verified", "lost", "untouched"]

@@ -17,9 +17,10 @@ from support import AT, event_for, make_run
 from fleet import logs
 from fleet.clock import VirtualLoop
 from fleet.core import events as ev
+from fleet.core.fold import apply
 from fleet.core.model import ServerId
 from fleet.core.settings import Freeze, Window
-from fleet.core.state import Phase, Run, apply
+from fleet.core.state import Phase, Run
 from fleet.report import meter
 from fleet.report.ahead import Horizon
 from fleet.report.beside import Beside

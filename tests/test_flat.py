@@ -11,8 +11,9 @@ from support import AT, event_for
 
 from fleet.bake import SAMPLE, whom_to_look_at
 from fleet.core import events as ev
+from fleet.core.fold import apply
 from fleet.core.rollout import Kind, decide, why_waiting
-from fleet.core.state import Phase, Run, apply
+from fleet.core.state import Phase, Run
 
 
 class Counting(list[Any]):

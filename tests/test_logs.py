@@ -13,8 +13,8 @@ from support import AT, event_for, make_run
 
 from fleet import logs
 from fleet.core import events as ev
+from fleet.core.fold import apply
 from fleet.core.model import ServerId
-from fleet.core.state import apply
 from fleet.secrets import MARK, register
 
 WEB = ServerId("web-1")

@@ -8,9 +8,10 @@ import pytest
 from support import AT, event_for, make_run
 
 from fleet.core import events as ev
+from fleet.core.fold import apply
 from fleet.core.pace import ENOUGH, concurrency
 from fleet.core.rollout import decide, why_waiting
-from fleet.core.state import Run, apply
+from fleet.core.state import Run
 
 WAY = (ev.Stopped, ev.ReinstallRequested, ev.ReinstallAccepted, ev.Reinstalled, ev.Started, ev.ChecksPassed)
 

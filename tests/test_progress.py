@@ -13,8 +13,9 @@ from rich.text import Text
 from support import AT, event_for, glance_at, make_run
 
 from fleet.core import events as ev
+from fleet.core.fold import apply
 from fleet.core.model import ServerId
-from fleet.core.state import Run, apply
+from fleet.core.state import Run
 from fleet.report.ahead import Horizon
 from fleet.report.glance import Eye, Glance
 from fleet.report.meter import Rate

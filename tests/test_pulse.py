@@ -13,10 +13,12 @@ import pytest
 from support import AT, event_for, make_run
 
 from fleet.core import events as ev
+from fleet.core.fold import apply, check
 from fleet.core.model import ServerId
 from fleet.core.outside import Outside
+from fleet.core.phases import TRANSITIONS
 from fleet.core.rollout import why_waiting
-from fleet.core.state import TRANSITIONS, IllegalEventError, Phase, Run, apply, check
+from fleet.core.state import IllegalEventError, Phase, Run
 from fleet.journal import Journal, load
 from fleet.report.ahead import Horizon
 from fleet.report.pulse import Pulse, watching

@@ -10,8 +10,9 @@ import pytest
 from support import AT, event_for, make_run
 
 from fleet.core import events as ev
+from fleet.core.fold import apply
 from fleet.core.model import ServerId
-from fleet.core.state import Phase, Run, apply
+from fleet.core.state import Phase, Run
 from fleet.journal import Journal
 from fleet.report import notice_forms, page, tables
 from fleet.report.digest import digest_of, keep_of, make, path_of

@@ -11,8 +11,9 @@ from support import AT, event_for, make_run
 
 from fleet.cli.status import status
 from fleet.core import events as ev
+from fleet.core.fold import apply
 from fleet.core.model import ServerId
-from fleet.core.state import Run, apply
+from fleet.core.state import Run
 from fleet.journal import Journal
 from fleet.report.inventory import GROUPS, as_inventory, names
 from fleet.report.status import figures

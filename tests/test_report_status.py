@@ -14,9 +14,10 @@ from support import AT, event_for, glance_at, make_run
 
 from fleet.cli.common import print_lines
 from fleet.core import events as ev
+from fleet.core.fold import apply, may_follow
 from fleet.core.model import ServerId
 from fleet.core.settings import Window
-from fleet.core.state import Phase, Run, apply, may_follow
+from fleet.core.state import Phase, Run
 from fleet.report.progress import Progress, hint_for
 from fleet.report.status import as_data, as_text, duration, figures, headline, next_step, state_word, summary
 

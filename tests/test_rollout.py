@@ -24,6 +24,7 @@ from fleet import secrets
 from fleet.cloud.simulator.face import Face
 from fleet.cloud.simulator.faults import fault
 from fleet.core import events as ev
+from fleet.core.fold import apply
 from fleet.core.model import ServerId
 from fleet.core.outside import Outside
 from fleet.core.rollout import Decision, Kind, approval_awaited, decide, why_waiting
@@ -38,7 +39,7 @@ from fleet.core.settings import (
     Share,
     Target,
 )
-from fleet.core.state import START, Phase, Run, ServerState, apply
+from fleet.core.state import START, Phase, Run, ServerState
 from fleet.errors import Exit
 from fleet.rehearsal.life import Life, Scene
 

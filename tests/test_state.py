@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from support import AT, event_for, make_run
 
 from fleet.core import events as ev
+from fleet.core.fold import apply, may_follow
 from fleet.core.model import ServerId
+from fleet.core.phases import TRANSITIONS
 from fleet.core.rollout import allowed_failures, cut_waves, decide, wave_size, why_waiting
 from fleet.core.settings import Share
-from fleet.core.state import IN_FLIGHT, SETTLED, TRANSITIONS, IllegalEventError, Phase, Run, apply, may_follow
+from fleet.core.state import IN_FLIGHT, SETTLED, IllegalEventError, Phase, Run
 
 SERVER_EVENTS = list(ev.ServerEvent.__args__)
 

@@ -17,9 +17,10 @@ from fleet.cloud.simulator.faults import fault
 from fleet.cloud.simulator.settings import Durations, Spread
 from fleet.cloud.simulator.things import ServerSpec
 from fleet.core.events import Event
+from fleet.core.fold import apply
 from fleet.core.rollout import why_waiting
 from fleet.core.settings import Rollout, Stop, Verify, Window
-from fleet.core.state import Phase, Run, apply
+from fleet.core.state import Phase, Run
 from fleet.errors import Exit
 from fleet.rehearsal.stories import Person, Story, Told
 from fleet.report.closing import closing_lines

@@ -10,6 +10,7 @@ import pytest
 from support import AT, event_for
 
 from fleet.core import events as ev
+from fleet.core.fold import apply
 from fleet.core.model import Call, ServerId
 from fleet.core.rollout import decide
 from fleet.core.settings import (
@@ -22,7 +23,7 @@ from fleet.core.settings import (
     Share,
     Target,
 )
-from fleet.core.state import IN_FLIGHT, Run, ServerState, apply, attribute_of
+from fleet.core.state import IN_FLIGHT, Run, ServerState, attribute_of
 from fleet.core.waves import waves_of
 from fleet.core.worst import WorstCase, under_cap, worst_case
 

@@ -7,6 +7,8 @@ meaning: a kept journal of every released format is read by a test. `FORMAT` goe
 
 from __future__ import annotations
 
+from typing import TypeGuard, get_args
+
 import msgspec
 
 from fleet.core.model import Call, JobId, ServerId
@@ -536,6 +538,14 @@ RunEvent = (
     | Unpaused
 )
 Event = ServerEvent | RunEvent
+
+_SERVER_EVENTS: frozenset[type] = frozenset(get_args(ServerEvent))
+
+
+def is_of_server(event: Event) -> TypeGuard[ServerEvent]:
+    """Tell whether an event is about one server; `isinstance` would try the types one by one."""
+    return type(event) in _SERVER_EVENTS
+
 
 SYNCED: frozenset[type] = frozenset(
     {

@@ -1,18 +1,6 @@
-"""Where every server of a run stands: a table of what may follow what, and the fold over it.
+"""Where every server of a run stands: what the fold over its facts keeps (`fleet.core.fold`).
 
-A phase answers "where is it?". The next thing done to a server depends on its phase alone, so a resumed run
-is no special case, and a lost answer is the same case as a crash: the phase is REQUESTED.
-
-::
-
-    waiting → stopping → stopped → requested → reinstalling → reinstalled → starting → verifying → returning
-                 ↑________________________|____________|           |____________↑                       ↓
-             (not taken, refused, job failed)                   (runs already)                       verified
-
-    failed: from anywhere.  skipped: from waiting or failed; who changed and is not wiped: from in flight.
-    A person's retry: from failed, and from skipped as changed, back to waiting.
-
-`apply` folds an event into the run in place: at 100,000 servers a copy an event would be all we do.
+Changed in place, and by the fold alone: at 100,000 servers a copy an event would be all we do.
 """
 
 from __future__ import annotations
@@ -21,35 +9,19 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from fleet.core import events as ev
 from fleet.core.events import Member
 from fleet.core.model import JobId, ServerId
+from fleet.core.phases import IN_FLIGHT, SETTLED, Phase
 from fleet.core.settings import Settings, Target
 
-T = TypeVar("T")
-
-
-class Phase(StrEnum):
-    """Where a server is."""
-
-    WAITING = "waiting"
-    DRAINING = "draining"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-    REQUESTED = "requested"
-    REINSTALLING = "reinstalling"
-    REINSTALLED = "reinstalled"
-    STARTING = "starting"
-    VERIFYING = "verifying"
-    RETURNING = "returning"
-    VERIFIED = "verified"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
+__all__ = [
+    "GROUP_OF", "IN_FLIGHT", "NOTHING", "SETTLED", "START", "IllegalEventError", "Phase", "Run",
+    "ServerState", "TargetState", "WaveState", "attribute_of", "is_payable", "owes", "owes_undoing",
+]  # fmt: skip
 
 GROUP_OF = ("availability_zone", "flavor", "image")
 """Attributes that the servers of a group may have in common."""
@@ -57,86 +29,12 @@ GROUP_OF = ("availability_zone", "flavor", "image")
 START = "start"
 """The debt that every server has that we have stopped."""
 
-SETTLED = frozenset({Phase.VERIFIED, Phase.FAILED, Phase.SKIPPED})
-IN_FLIGHT = frozenset(Phase) - SETTLED - {Phase.WAITING}
-
-TRANSITIONS: dict[Phase, dict[type, Phase]] = {
-    Phase.WAITING: {
-        ev.Admitted: Phase.STOPPING,
-        ev.Skipped: Phase.SKIPPED,
-    },
-    Phase.DRAINING: {
-        ev.DebtOwed: Phase.DRAINING,
-        ev.DebtMade: Phase.DRAINING,
-        ev.Drained: Phase.STOPPING,
-    },
-    Phase.STOPPING: {
-        ev.DrainStarted: Phase.DRAINING,
-        ev.StopRequested: Phase.STOPPING,
-        ev.StopUnanswered: Phase.STOPPING,
-        ev.Stopped: Phase.STOPPED,
-    },
-    Phase.STOPPED: {
-        ev.ReinstallRequested: Phase.REQUESTED,
-    },
-    Phase.REQUESTED: {
-        ev.ReinstallAccepted: Phase.REINSTALLING,
-        ev.ReinstallUnanswered: Phase.REQUESTED,
-        ev.ReinstallRefused: Phase.STOPPING,
-        ev.ReinstallNotTaken: Phase.STOPPING,
-    },
-    Phase.REINSTALLING: {
-        ev.JobVanished: Phase.REINSTALLING,
-        ev.Reinstalled: Phase.REINSTALLED,
-        ev.ReinstallFailed: Phase.STOPPING,
-    },
-    Phase.REINSTALLED: {
-        ev.StartRequested: Phase.STARTING,
-        ev.Started: Phase.VERIFYING,
-    },
-    Phase.STARTING: {
-        ev.StartRequested: Phase.STARTING,
-        ev.Started: Phase.VERIFYING,
-    },
-    Phase.VERIFYING: {
-        ev.StartRequested: Phase.STARTING,
-        ev.ChecksPassed: Phase.RETURNING,
-    },
-    Phase.RETURNING: {
-        ev.StopRequested: Phase.RETURNING,
-        ev.StopUnanswered: Phase.RETURNING,
-        ev.StartRequested: Phase.RETURNING,
-        ev.PutBack: Phase.WAITING,
-        ev.Verified: Phase.VERIFIED,
-    },
-    Phase.VERIFIED: {
-        ev.WentBad: Phase.FAILED,
-    },
-    Phase.FAILED: {
-        ev.Retried: Phase.WAITING,
-        ev.Skipped: Phase.SKIPPED,
-    },
-    Phase.SKIPPED: {
-        ev.Retried: Phase.WAITING,  # only who was skipped because it had changed: see `check`
-    },
-}
-for _phase in IN_FLIGHT:
-    TRANSITIONS[_phase][ev.Failed] = Phase.FAILED
-    TRANSITIONS[_phase][ev.Claimed] = _phase
-    TRANSITIONS[_phase][ev.GivingUp] = Phase.RETURNING
-    TRANSITIONS[_phase][ev.Skipped] = Phase.SKIPPED
-for _phase in Phase:
-    TRANSITIONS[_phase][ev.DebtPaid] = _phase
-    TRANSITIONS[_phase][ev.UndoFailed] = _phase
-    TRANSITIONS[_phase][ev.Unclaimed] = _phase  # also after it is settled: it is owed until it is done
-
-
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 """What most servers owe. Shared by all of them: three empty dicts each are 20 MB for a hundred thousand."""
 
 
 def _nothing() -> Mapping[str, Any]:
-    return _NOTHING
+    return NOTHING
 
 
 class IllegalEventError(ValueError):
@@ -297,7 +195,7 @@ class TargetState:
 
 
 class Run:
-    """A run, as its journal tells it. Changed by `apply` alone.
+    """A run, as its journal tells it. Changed by `fleet.core.fold` alone.
 
     Attributes:
         opened: Its first event.
@@ -444,278 +342,3 @@ def attribute_of(member: Member, attribute: str) -> str:
 
 def _spread_attributes(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for target in settings.targets for name in target.rollout.spread))
-
-
-def may_follow(server: ServerState, kind: type) -> bool:
-    """Tell whether an event of *kind* may happen to a server as it stands."""
-    if kind is ev.Retried and server.phase is Phase.SKIPPED and not server.changed:
-        return False  # a person has taken it out
-    return kind in TRANSITIONS[server.phase]
-
-
-def check(run: Run, event: ev.Event) -> None:
-    """Raise IllegalEventError if *event* cannot follow; ask before it is written down for good."""
-    if isinstance(event, ev.RunOpened):
-        raise IllegalEventError("the run is opened twice")
-    if isinstance(event, ev.WaveStarted | ev.WaveBaked | ev.Approved):
-        if event.target not in run.targets or not 1 <= event.wave <= len(run.targets[event.target].waves):
-            raise IllegalEventError(f"no wave {event.wave} of target {event.target!r}")
-    elif isinstance(event, ev.ServerEvent):
-        server = run.servers.get(event.server)
-        if server is None:
-            raise IllegalEventError(f"{type(event).__name__} for {event.server}, which is not in the run")
-        if not may_follow(server, type(event)):
-            raise IllegalEventError(f"{type(event).__name__} for {server.label}, which is {server.phase}")
-
-
-def apply(run: Run, event: ev.Event, at: datetime) -> None:
-    """Fold *event*, which happened at *at*, into *run*.
-
-    Raises:
-        IllegalEventError: It cannot follow what was before.
-    """
-    check(run, event)
-    run.last_at = at
-    match event:
-        case ev.RunResumed(settings=settings):
-            run.lives += 1
-            for server in run.servers.values():
-                # Whether the dead process got its answer, nobody knows.
-                server.late_stop |= server.stop_asked
-            run.drained = run.paused = None
-            run.finished, run.finished_at = False, None
-            if settings is not None:
-                run.edit(settings)
-        case ev.RunHeld(reason=reason):
-            run.held, run.held_at = reason, at
-        case ev.RunReleased():
-            run.held = run.held_at = run.everybody = None
-            run.groups_held.clear()
-            run.failures.clear()
-            run.row = 0
-            for server in run.servers.values():
-                server.forgiven = server.phase is Phase.FAILED
-            for target in run.targets.values():
-                target.forgiven = target.failed
-                target.row = 0
-                target.pace = None
-        case ev.RunDrained(reason=reason):
-            run.drained = reason
-        case ev.Paused(reason=reason):
-            run.paused = reason
-        case ev.Unpaused():
-            run.paused = None
-        case ev.RunFinished():
-            run.finished, run.finished_at = True, at
-        case ev.GroupHeld(group=group, reason=reason):
-            run.groups_held.append((group, reason))
-        case ev.PaceLowered(target=name, concurrency=number):
-            run.targets[name].pace = number
-            run.targets[name].took.clear()
-        case ev.WaveBaked(target=name, wave=number):
-            run.targets[name].waves[number - 1].baked = True
-            _pass_baked(run.targets[name])
-        case ev.Approved(target=name, wave=number):
-            run.targets[name].waves[number - 1].approved = True
-        case ev.WaveStarted(target=name, wave=number):
-            run.targets[name].waves[number - 1].started = True
-        case ev.RunOpened() | ev.HookFailed() | ev.FreezeOverridden():
-            pass  # `check` has refused it
-        case _:
-            _apply_to_server(run, event, at)
-
-
-def _apply_to_server(run: Run, event: ev.ServerEvent, at: datetime) -> None:
-    server = run.servers[event.server]
-    before = server.phase
-    after = TRANSITIONS[before][type(event)]
-    was_out, was_undrained = server.is_out, server.is_undrained
-    _note(run, server, event, at)
-    if after is not before:
-        _move(run, server, after, at)
-        server.since = at
-        if not (before is Phase.WAITING and after is Phase.SKIPPED):  # nobody has worked on it
-            run.progress_at = at
-    run.targets[server.member.target].undrained += server.is_undrained - was_undrained
-    if server.is_out is not was_out:
-        change = 1 if server.is_out else -1
-        run.targets[server.member.target].out += change
-        for key in run.spread_keys(server.member):
-            run.out_by[key] += change
-
-
-def _move(run: Run, server: ServerState, after: Phase, at: datetime) -> None:
-    """Change the phase and keep every count right. Constant time but for a server taken out of order."""
-    before, server.phase = server.phase, after
-    target = run.targets[server.member.target]
-    target.phases[before] -= 1
-    target.phases[after] += 1
-    target.in_flight += (after in IN_FLIGHT) - (before in IN_FLIGHT)
-    index = server.member.wave - 1
-    wave = target.waves[index]
-    if before is Phase.WAITING:
-        if wave.waiting and wave.waiting[0] == server.id:
-            wave.waiting.popleft()
-        else:
-            wave.waiting.remove(server.id)
-    if after is Phase.WAITING:
-        wave.waiting.append(server.id)
-        wave.baked = False
-        target.baked = min(target.baked, index)
-        run.finished, run.finished_at = False, None
-    if server.forgiven:  # retried or skipped: it must not make room for somebody else's failure
-        server.forgiven = False
-        target.forgiven -= 1
-    wave.unsettled += (before in SETTLED) - (after in SETTLED)
-    if wave.unsettled == 0 and before not in SETTLED:
-        wave.settled_at = at
-    if after is Phase.FAILED:
-        run.failures[server.id] = None
-        target.row += 1
-        run.row += 1
-    else:
-        run.failures.pop(server.id, None)
-    if Phase.VERIFIED in {before, after}:
-        for attribute in GROUP_OF:
-            run.verified_by[attribute, attribute_of(server.member, attribute)] += (
-                1 if after is Phase.VERIFIED else -1
-            )
-    if after is Phase.VERIFIED:
-        target.row = run.row = 0
-    target.current = min(target.current, index)
-    while target.current < len(target.waves) and target.waves[target.current].unsettled == 0:
-        target.current += 1
-    _pass_baked(target)
-
-
-def _pass_baked(target: TargetState) -> None:
-    """Move past the waves that need no look any more, so that nobody walks them again."""
-    while target.baked < target.current and target.waves[target.baked].baked:
-        target.baked += 1
-
-
-def _note(run: Run, server: ServerState, event: ev.ServerEvent, at: datetime) -> None:
-    """Keep what the event says about the server."""
-    match event:
-        case ev.Admitted():
-            server.started_at = at
-            server.among = run.targets[server.member.target].in_flight + 1
-        case ev.StopRequested():
-            # In RETURNING we put back off what was off: that is no stop of a running server.
-            server.stopped_by_us = server.stopped_by_us or server.phase is Phase.STOPPING
-            server.stop_asked = True
-        case ev.StartRequested():
-            server.start_asked = True
-        case ev.StopUnanswered():
-            server.late_stop = True
-        case ev.Stopped(was_off=was_off):
-            server.stop_asked = False
-            # Only the first look counts: later in the run it is off because of us.
-            if server.noted is None:
-                server.was_off = was_off
-        case ev.ReinstallRequested():
-            server.noted = event
-            server.disk_may_differ = False
-            server.sent += 1
-            server.job = None
-        case ev.ReinstallAccepted(job=job, request_id=request_id):
-            server.accepted += 1
-            server.start_asked = False
-            server.wiped = server.disk_may_differ = True
-            server.job = job
-            server.request_id = request_id
-        case ev.ReinstallUnanswered():
-            server.doubted = True
-        case ev.ReinstallNotTaken():
-            server.doubted = True
-        case ev.JobVanished():
-            server.job = None
-        case ev.ReinstallFailed(reason=reason, code=code):
-            server.reason, server.code, server.job = reason, code, None
-        case ev.ChecksPassed(system_disk=disk):
-            server.new_disk = disk
-        case _:
-            _note_end(run, server, event, at)
-
-
-def _note_end(run: Run, server: ServerState, event: ev.ServerEvent, at: datetime) -> None:
-    """Keep what an end, or a new beginning, says about the server."""
-    match event:
-        case ev.PutBack():
-            server.giving_up = server.noted = None
-            server.sent = 0
-            server.doubted = server.stop_asked = server.late_stop = server.was_off = False
-        case ev.Failed():
-            if server.phase is Phase.REQUESTED and not server.wiped:
-                server.wiped = None
-            server.failed_in = server.failed_in if server.giving_up else server.phase
-            server.giving_up = None
-            server.reason, server.hint = event.reason, event.hint
-            server.untouched = event.untouched and server.wiped is False
-            server.code, server.request_id = event.code, event.request_id or server.request_id
-            server.down = not server.untouched or server.stopped_by_us
-            if event.everybody:
-                run.everybody = event.reason
-        case ev.WentBad(reason=reason):
-            server.reason, server.hint = reason, "it was verified; `fleet retry` would reinstall it again"
-            server.failed_in, server.down = server.phase, True
-        case ev.Verified():
-            server.down = False
-            if server.started_at is not None:
-                target = run.targets[server.member.target]
-                took_s = (at - server.started_at).total_seconds()
-                target.took.append((max(server.among, target.in_flight), took_s))
-            server.reason = server.hint = ""
-            server.code = None
-        case ev.Skipped(reason=reason, hint=hint):
-            server.reason, server.hint = reason, hint
-            server.changed = event.changed
-            server.giving_up = None
-            server.down = False  # a person has taken charge of it, or it was never touched
-        case ev.Retried():
-            server.changed = False
-            server.accepted = server.sent = 0
-            server.doubted = server.untouched = False
-            server.stop_asked = server.late_stop = False
-            server.reason = server.hint = ""
-            server.code = server.request_id = None
-        case _:
-            _note_debt(run, server, event)
-
-
-def _note_debt(run: Run, server: ServerState, event: ev.ServerEvent) -> None:
-    """Keep what was done to a server that has to be undone."""
-    match event:
-        case ev.DebtOwed(debt=debt):
-            server.owed = {**server.owed, debt: False}
-            server.debts = {**server.debts, debt: event}
-        case ev.DebtMade(debt=debt):
-            server.owed = {**server.owed, debt: True}
-        case ev.UndoFailed(debt=debt, why=why):
-            server.unpaid = {**server.unpaid, debt: why}
-        case ev.DebtPaid(debt=debt):
-            server.unpaid = _without(server.unpaid, debt)
-            if debt == START:
-                server.stopped_by_us = False
-                server.down = server.down and not server.untouched
-            else:
-                server.owed = _without(server.owed, debt)
-                server.debts = _without(server.debts, debt)
-                server.drained = False
-        case ev.Drained():
-            server.drained = True
-        case ev.GivingUp():
-            server.giving_up = event
-            server.failed_in = server.phase
-            if event.everybody:
-                run.everybody = event.reason
-        case ev.Claimed(key=key):
-            server.claim = key
-        case ev.Unclaimed():
-            server.claim = None
-        case _:
-            pass
-
-
-def _without(known: Mapping[str, T], key: str) -> Mapping[str, T]:
-    return {each: value for each, value in known.items() if each != key} or _NOTHING

@@ -122,7 +122,7 @@ class Pulse:
                     self._count_waiting()
             case ev.FreezeOverridden():
                 self.freeze_overridden = True
-            case _ if isinstance(event, ev.ServerEvent):
+            case _ if ev.is_of_server(event):
                 self._server(self.run.servers[event.server], event, at)
             case _:
                 pass

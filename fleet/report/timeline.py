@@ -145,7 +145,7 @@ class Teller:
         if not isinstance(event, _AT_REST):
             story.lives[-1].end = at
         story.notes.extend(_notes(event, at))
-        if isinstance(event, ev.ServerEvent):
+        if ev.is_of_server(event):
             self._follow(event.server, at)
             self._count_out(run.servers[event.server].member.target, at)
 

@@ -151,7 +151,7 @@ MUTANTS = (
     Mutant(
         "any-event-follows",
         "what the table does not name is refused",
-        "fleet/core/state.py",
+        "fleet/core/fold.py",
         "        if not may_follow(server, type(event)):\n",
         "        if False:\n",
         STATE,
@@ -159,7 +159,7 @@ MUTANTS = (
     Mutant(
         "was-off-forgotten",
         "what was off is what the first look said",
-        "fleet/core/state.py",
+        "fleet/core/fold.py",
         "            if server.noted is None:\n                server.was_off = was_off\n",
         "            server.was_off = was_off\n",
         STATE,
@@ -207,7 +207,7 @@ MUTANTS = (
     Mutant(
         "waves-overlap",
         "a wave begins when the one before is settled",
-        "fleet/core/state.py",
+        "fleet/core/fold.py",
         "target.waves[target.current].unsettled == 0:",
         "not target.waves[target.current].waiting:",
         STATE,
@@ -410,7 +410,7 @@ MUTANTS = (
     Mutant(
         "resume-restarts-waves",
         "a finished run that is resumed has nothing to do",
-        "fleet/core/state.py",
+        "fleet/core/fold.py",
         "    wave.unsettled += (before in SETTLED) - (after in SETTLED)\n",
         "    wave.unsettled += (before in SETTLED) - (after is Phase.VERIFIED)\n",
         STATE,
@@ -597,7 +597,7 @@ MUTANTS = (
     Mutant(
         "dead-stop-forgotten",
         "a stop that a dead process may have sent is no different",
-        "fleet/core/state.py",
+        "fleet/core/fold.py",
         "server.late_stop |= server.stop_asked",
         "pass",
         ("tests/test_stories_doubt.py",),
@@ -779,9 +779,9 @@ MUTANTS = (
     Mutant(
         "half-done-taken-for-done",
         "what a dead life had begun is undone before it is done again",
-        "fleet/core/state.py",
-        "            server.owed[debt] = False\n",
-        "            server.owed[debt] = True\n",
+        "fleet/core/fold.py",
+        "            server.owed = {**server.owed, debt: False}\n",
+        "            server.owed = {**server.owed, debt: True}\n",
         DEBTS,
     ),
     Mutant(
