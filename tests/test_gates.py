@@ -32,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
 def service() -> Iterator[tuple[str, type[Handler]]]:
     handler = type("Fresh", (Handler,), {"asked": []})
     with HTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}", handler
         server.shutdown()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from process_support import fleet_on, fleet_text, once_each, plan_text
+from process_support import fleet_on, fleet_text, once_each, plan_text, wait_until
 
 pytestmark = pytest.mark.process
 
@@ -82,9 +82,11 @@ def test_a_red_gate_starts_nobody_new_and_green_goes_on(tmp_path: Path) -> None:
         fleet.wait_for("Verified", child=night)
         assert fleet.count("ReinstallRequested") == 1
         fleet.wait_for("Paused", child=night)
-        status = fleet("status")
+        # Who was admitted at the last green look is put back first.
+        red = "2 x gate is red: command test: ended with 1"
+        wait_until(lambda: red in fleet("status").out, red)
+        assert fleet.count("ReinstallRequested") == 1
         green.touch()
         assert night.wait().code == 0, night.err
         assert cloud.reinstalls() == once_each(3)
-        assert "2 x gate is red: command test: ended with 1" in status.out
         assert fleet.count("Unpaused") == 1
