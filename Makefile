@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests at a time, two for each of two cores: a test of processes waits for most of its time.
+WORKERS ?= 4
 
 .PHONY: demo test lint format schema reference man soak mutants judges browser screens screens-terminal contract nova-up nova-down contract-nova night-nova benchmark benchmark-scale profile clean
 
@@ -10,7 +12,7 @@ demo: $(STAMP)  ## reinstall a simulated fleet over real HTTP
 	@$(BIN)/fleet demo
 
 test: $(STAMP)  ## all tests but the long ones
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(STAMP)  ## style, types, import layers
 	$(BIN)/ruff check .
@@ -37,10 +39,13 @@ soak: $(STAMP)  ## tell many stories of crashes and faults: make soak STORIES=50
 mutants: $(STAMP)  ## break each rule on purpose, and see which test notices
 	$(BIN)/python tests/mutants/run.py $(ARGS)
 
-judges: $(STAMP)  ## clients that we did not write against our simulator and our requests: docs/providers.md
+judges: $(STAMP) .venv-judges/.installed  ## clients that we did not write against our simulator and our requests: docs/providers.md
+	$(BIN)/python tests/judges/run.py .venv-judges/bin/python
+
+.venv-judges/.installed: tests/judges/requirements.txt
 	$(PYTHON) -m venv .venv-judges
 	.venv-judges/bin/pip install --quiet --disable-pip-version-check -r tests/judges/requirements.txt
-	$(BIN)/python tests/judges/run.py .venv-judges/bin/python
+	@touch $@
 
 browser: $(STAMP)  ## the live page and the report in Chromium (root installs it), in Firefox where it is, and by axe-core
 	tests/browser/chromium.sh
