@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import structlog
+
 from fleet import history
 from fleet.checks import NetworkChecker
 from fleet.claims import Claim, claim_servers, half_done_of
@@ -33,7 +35,6 @@ from fleet.engine import Engine
 from fleet.errors import Exit, FleetError, JournalError, PlanError, Problem
 from fleet.hooks import CommandHooks
 from fleet.journal import Journal, Listener, Recorder, Tail
-from fleet.logs import Logger
 from fleet.machine import machine_of
 from fleet.orders import Orders
 from fleet.outlook import Outlook
@@ -244,7 +245,7 @@ def _tell_when_settled(run: Run, seen: Sequence[tuple[Kind, float]]) -> Listener
 
     def listen(event: Event, at: datetime) -> None:
         if isinstance(event, RunHeld | RunDrained) and run.in_flight:
-            Logger().info("Settling", run=run.id, what=settling(run, at, seen).words(at))
+            structlog.get_logger().info("Settling", run=run.id, what=settling(run, at, seen).words(at))
 
     return listen
 
@@ -263,7 +264,7 @@ async def _listen(life: Life, engine: Engine, promise: Callable[[], str]) -> Con
     try:
         await control.open()
     except FleetError as error:  # a night is not lost for it: signals still work
-        Logger().warning(str(error), run=life.run.id)
+        structlog.get_logger().warning(str(error), run=life.run.id)
     return control
 
 

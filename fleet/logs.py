@@ -2,9 +2,6 @@
 
 Pretty on a terminal, JSON otherwise. A line that cannot be written is dropped: a closed terminal or a full
 log disk must never stop a run half-way.
-
-Lines of JSON are made here. structlog makes those for people, and is imported for them alone: it brings rich
-with it, three megabytes that a run under cron would carry through the night.
 """
 
 from __future__ import annotations
@@ -13,13 +10,12 @@ import contextlib
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TextIO
 
 import msgspec
+import structlog
 
 from fleet.core import events as ev
 from fleet.core.state import Run
@@ -40,116 +36,117 @@ _QUIET = frozenset({"settings", "members", "event", "data_disks"})
 """Fields that are in the journal and would only fill the screen."""
 _NOTHING = (None, "", ())
 
-Fields = dict[str, Any]
-Render = Callable[[str, Fields], str]
-"""Makes a line, without secrets and without its line break, of a level's name and of what is said."""
+
+class _Lenient:
+    """A stream that nobody may be reading any more: standard error, as it is at each moment."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            (self._stream or sys.stderr).write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            (self._stream or sys.stderr).flush()
 
 
-class Logger:
-    """Writes lines that have some fields in common."""
-
-    def __init__(self, **fields: object) -> None:
-        self._fields = fields
-
-    def info(self, event: str, **fields: object) -> None:
-        """Write a line about what goes as it should."""
-        _write("info", logging.INFO, event, {**self._fields, **fields})
-
-    def warning(self, event: str, **fields: object) -> None:
-        """Write a line that somebody should read."""
-        _write("warning", logging.WARNING, event, {**self._fields, **fields})
-
-    def exception(self, event: str, **fields: object) -> None:
-        """Write a line about the exception that is being handled, with its traceback and without locals."""
-        _write("error", logging.ERROR, event, {**self._fields, **fields, "exc_info": sys.exc_info()})
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Somebody to whom lines go, from a level on."""
-
-    level: int
-    render: Render
-    write: Callable[[str], None]
-
-
-def _write(name: str, level: int, event: str, fields: Fields) -> None:
-    fields["event"] = event
-    for reader in _readers:
-        if level >= reader.level:
-            reader.write(reader.render(name, fields))
-
-
-def configure(
-    *, as_json: bool, level: int = logging.INFO, stream: TextIO | None = None, file: LogFile | None = None
-) -> None:
-    """Say where the lines of this process go.
-
-    Args:
-        as_json: One JSON object a line; else for people.
-        level: Lines below it are left out.
-        stream: Where to; standard error, as it is at each moment, unless given.
-        file: Gets every line too, whatever the level, as JSON.
-    """
-    global _readers  # noqa: PLW0603 - a process has one log
-    render = _json_line if as_json else _pretty_line(stream or sys.stderr)
-    shown = _Reader(level, render, lambda line: _show(line, stream))
-    _readers = (shown,)
-    if file is not None:
-        file.tell = lambda words: Logger().warning("LogFile", what=words)
-        _readers = (_Reader(logging.INFO, _json_line, file.write), shown)
-
-
-def _show(line: str, stream: TextIO | None) -> None:
-    """Write a line, whether anybody reads it or not; in one piece, so that threads do not mix theirs."""
-    with contextlib.suppress(OSError, ValueError):
-        out = stream or sys.stderr
-        out.write(line + "\n")
-        out.flush()
-
-
-# -- lines ----------------------------------------------------------------------------------------------
-
-
-def _json_line(name: str, fields: Fields) -> str:
-    said = {key: _cleaned(value) for key, value in fields.items() if key != "exc_info"}
-    said["level"] = name
-    said["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    if (raised := fields.get("exc_info")) is not None:
-        said["exception"] = redact("".join(traceback.format_exception(*raised)).rstrip("\n"))
-    # Again, as a whole: secrets also stand deep in what a field holds.
-    return redact(msgspec.json.encode(said, enc_hook=str).decode())
-
-
-def _pretty_line(stream: TextIO) -> Render:
-    import structlog  # noqa: PLC0415 - see the top
-
-    # Locals of a traceback are where passwords live.
-    plain = structlog.dev.plain_traceback
-    render = structlog.dev.ConsoleRenderer(colors=_colours(stream), exception_formatter=plain)
-
-    def pretty(name: str, fields: Fields) -> str:
-        said = {key: _tamed(_cleaned(value)) for key, value in fields.items()}
-        said["level"] = name
-        said["timestamp"] = datetime.now().astimezone().strftime("%H:%M:%S")
-        # Again, as a whole: the renderer puts the words of exceptions in by itself.
-        return redact(str(render(None, name, said)))
-
-    return pretty
+def _redact(_logger: object, _method: str, fields: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Replace every known secret, wherever it stands."""
+    return {key: _cleaned(value) for key, value in fields.items()}
 
 
 def _cleaned(value: object) -> object:
-    """Replace every known secret."""
     if isinstance(value, str):
         return redact(value)
     return [_cleaned(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _tamed(value: object) -> object:
+def _tame(_logger: object, _method: str, fields: structlog.types.EventDict) -> structlog.types.EventDict:
     """Take control characters out of foreign names and words, before a terminal obeys them. JSON escapes."""
-    if isinstance(value, str):
-        return "".join(char if char.isprintable() else "?" for char in value)
-    return value
+    return {key: _printable(value) if isinstance(value, str) else value for key, value in fields.items()}
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _redact_line(_logger: object, _method: str, line: object) -> str:
+    """Replace secrets in what is written at last: the renderer puts the words of exceptions in by itself."""
+    return redact(str(line))
+
+
+def _json_lines() -> list[structlog.types.Processor]:
+    """Return what makes a line of JSON, without secrets."""
+    return [
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _json_line,
+    ]
+
+
+def _json_line(_logger: object, _method: str, fields: structlog.types.EventDict) -> str:
+    """Replace every known secret: in each value before JSON escapes it, and deep in the whole."""
+    said = {key: _cleaned(value) for key, value in fields.items()}
+    return redact(msgspec.json.encode(said, enc_hook=str).decode())
+
+
+def _pretty_lines(stream: TextIO) -> list[structlog.types.Processor]:
+    """Return what makes a line for people, without secrets."""
+    # Locals of a traceback are where passwords live.
+    plain = structlog.dev.plain_traceback
+    return [
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        _redact,
+        _tame,
+        structlog.dev.ConsoleRenderer(colors=_colours(stream), exception_formatter=plain),
+        _redact_line,
+    ]
+
+
+class _Also:
+    """Writes each line into a file too, as JSON, and lets pass what the other reader wants to see."""
+
+    def __init__(self, file: LogFile, level: int) -> None:
+        self._file, self._level = file, level
+        self._lines = _json_lines()
+
+    def __call__(
+        self, logger: object, method: str, fields: structlog.types.EventDict
+    ) -> structlog.types.EventDict:
+        line: Any = dict(fields)
+        for processor in self._lines:
+            line = processor(logger, method, line)
+        self._file.write(line)
+        if logging.getLevelNamesMapping()[fields["level"].upper()] < self._level:
+            raise structlog.DropEvent
+        return fields
+
+
+def configure(
+    *, as_json: bool, level: int = logging.INFO, stream: TextIO | None = None, file: LogFile | None = None
+) -> None:
+    """Set structlog up for this process.
+
+    Args:
+        as_json: One JSON object a line; else for people.
+        level: Lines below it are left out.
+        stream: Where to; standard error unless given.
+        file: Gets every line too, whatever the level, as JSON.
+    """
+    if file is not None:
+        file.tell = lambda words: structlog.get_logger().warning("LogFile", what=words)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            *([_Also(file, level)] if file is not None else []),
+            *(_json_lines() if as_json else _pretty_lines(stream or sys.stderr)),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level if file is None else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=_Lenient(stream)),  # type: ignore[arg-type]  # writes and flushes, all that is used
+        cache_logger_on_first_use=False,
+    )
 
 
 def _colours(stream: TextIO) -> bool:
@@ -158,21 +155,14 @@ def _colours(stream: TextIO) -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
 
 
-_readers: tuple[_Reader, ...] = ()
-configure(as_json=True)
-
-
-# -- events ---------------------------------------------------------------------------------------------
-
-
 def event_logger(run: Run) -> Callable[[ev.Event, datetime], None]:
     """Return a listener that logs each event of *run*, in the journal's words."""
-    logger = Logger(run=run.id)
+    logger = structlog.get_logger().bind(run=run.id)
 
     def log(event: ev.Event, at: datetime) -> None:
         del at  # the log has its own time, which is the same
         kind = type(event)
-        fields: Fields = {}
+        fields: dict[str, Any] = {}
         for key in kind.__struct_fields__:
             value = getattr(event, key)
             if key not in _QUIET and value is not False and value not in _NOTHING:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
+import structlog
 from support import AT, event_for, make_run
 
 from fleet import logs
@@ -48,7 +49,7 @@ class Counting:
 @pytest.fixture(autouse=True)
 def _as_before():
     yield
-    logs.configure(as_json=True)
+    structlog.reset_defaults()
 
 
 # -- the rate -------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import structlog
 from support import AT, make_run
 
 from fleet import logs
@@ -24,7 +25,7 @@ WEB = ServerId("web-1")
 @pytest.fixture(autouse=True)
 def _as_before() -> None:
     yield
-    logs.configure(as_json=True)
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def test_everything_is_in_it_whatever_is_shown(tmp_path: Path, file: LogFile, to
     try:
         raise ValueError("Planted-s3cret in a file")  # noqa: TRY301  # to have it logged
     except ValueError:
-        logs.Logger().exception("broken")
+        structlog.get_logger().exception("broken")
     file.note("CommandEnded", "info", code=0, error="Planted-s3cret in a file", hint=None)
     kept = [json.loads(line) for line in lines(tmp_path / "log")]
     assert [each["event"] for each in kept] == ["Admitted", "Failed", "broken", "CommandEnded"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
-import subprocess
-import sys
 
 import pytest
+import structlog
 from support import AT, event_for, make_run
 
 from fleet import logs
@@ -24,7 +23,7 @@ SECRET = "Planted-s3cret in a log"
 @pytest.fixture(autouse=True)
 def _as_before() -> None:
     yield
-    logs.configure(as_json=True)
+    structlog.reset_defaults()
 
 
 def lines(stream: io.StringIO) -> list[dict]:
@@ -54,17 +53,6 @@ def test_a_line_for_each_event_with_its_own_name_and_where_the_server_belongs() 
     }
     assert (second["event"], second["job"]) == ("ReinstallAccepted", "job-1")
     assert "request_id" not in second, "what says nothing is left out"
-
-
-def test_lines_of_json_bring_nothing_that_draws() -> None:
-    """A run under cron would carry it through the night."""
-    script = (
-        "import sys; from fleet import logs; logs.Logger(run='r').warning('RunHeld', reason='two failed');"
-        "print(sorted({'rich', 'structlog'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
-    assert json.loads(done.stderr)["reason"] == "two failed"
 
 
 def test_every_event_can_be_logged() -> None:
@@ -121,7 +109,7 @@ def test_what_needs_somebody_is_a_warning_and_all_that_quiet_shows() -> None:
 def test_no_secret_wherever_it_stands(*, as_json: bool) -> None:
     register(SECRET)
     stream = log_to(as_json=as_json)
-    logger = logs.Logger()
+    logger = structlog.get_logger()
     logger.info("sent", text=f"body {SECRET}", argv=[SECRET, "x"], deep={"a": {"b": SECRET}})
     try:
         raise ValueError(f"401 for {SECRET}")  # noqa: TRY301  # to have it logged
@@ -143,7 +131,7 @@ def test_a_traceback_shows_no_locals(*, as_json: bool) -> None:
     try:
         fails()
     except RuntimeError:
-        logs.Logger().exception("defect")
+        structlog.get_logger().exception("defect")
     assert "a defect of 18" in stream.getvalue()
     assert "not-registered-yet" not in stream.getvalue()
 
@@ -151,7 +139,7 @@ def test_a_traceback_shows_no_locals(*, as_json: bool) -> None:
 def test_a_name_cannot_speak_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     stream = log_to(as_json=False)
-    logs.Logger().info("Admitted", server="web\x1b[2J\x07")
+    structlog.get_logger().info("Admitted", server="web\x1b[2J\x07")
     assert "\x1b" not in stream.getvalue()
     assert "\x07" not in stream.getvalue()
     assert "web?[2J?" in stream.getvalue()
@@ -161,7 +149,7 @@ def test_a_line_that_nobody_takes_is_dropped() -> None:
     """A closed terminal, a full log disk: neither may stop a run half-way."""
     stream = log_to()
     stream.close()
-    logs.Logger().info("into the void")
+    structlog.get_logger().info("into the void")
 
     class Full(io.StringIO):
         def write(self, _text: str) -> int:
@@ -171,7 +159,7 @@ def test_a_line_that_nobody_takes_is_dropped() -> None:
             raise OSError(28, "No space left on device")
 
     logs.configure(as_json=False, stream=Full())
-    logs.Logger().info("into the full")
+    structlog.get_logger().info("into the full")
 
 
 @pytest.mark.parametrize(
@@ -186,5 +174,5 @@ def test_colours_are_for_terminals_that_want_them(
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     stream = log_to(as_json=False)
-    logs.Logger().info("Admitted")
+    structlog.get_logger().info("Admitted")
     assert ("\x1b[" in stream.getvalue()) is coloured

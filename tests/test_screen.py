@@ -8,6 +8,7 @@ import threading
 
 import click
 import pytest
+import structlog
 from support import glance_at, make_run
 
 from fleet import logs
@@ -35,7 +36,7 @@ class Terminal(io.StringIO):
 @pytest.fixture(autouse=True)
 def _as_before():
     yield
-    logs.configure(as_json=True)
+    structlog.reset_defaults()
 
 
 def test_a_terminal_that_is_held_holds_nobody() -> None:
@@ -49,7 +50,7 @@ def test_a_terminal_that_is_held_holds_nobody() -> None:
 
         def work() -> None:
             for number in range(1000):
-                logs.Logger().warning("Failed", server=f"web-{number}")
+                structlog.get_logger().warning("Failed", server=f"web-{number}")
             click.echo("warning: said by a command", err=True)
             done.set()
 

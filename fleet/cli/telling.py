@@ -21,7 +21,6 @@ from fleet.core.settings import Settings
 from fleet.core.state import Phase, Run
 from fleet.errors import Exit, FleetError
 from fleet.journal import load
-from fleet.logs import Logger
 from fleet.notify import PAUSES, Courier, Message
 from fleet.report.metrics import Seen, file_for, metrics_of, write_metrics
 from fleet.report.notice_forms import FORMS, Form, as_data
@@ -129,6 +128,8 @@ class Telling:
 
         Where a list costs a call for each server (OpenStack), a long one is not asked for.
         """
+        import structlog  # noqa: PLC0415 - as `_Log`
+
         if run.settings.cloud.provider == "openstack" and len(run.servers) > FEW:
             return
         waiting = [each for each in run.servers.values() if each.phase is Phase.WAITING]
@@ -136,7 +137,7 @@ class Telling:
             words = drift(run, await cloud.servers(), waiting, now())
         except FleetError:  # whoever works on servers meets it as well, and says so
             return
-        logger = Logger(run=run.id)
+        logger = structlog.get_logger().bind(run=run.id)
         for line in words:
             logger.warning("ListDrifted", what=line)
         if not words:
@@ -270,7 +271,9 @@ class _Log(_Talk):
     """Logs what was delivered and what was not."""
 
     def tell(self, to: str, message: Message, why: str | None) -> None:
-        logger = Logger()
+        import structlog  # noqa: PLC0415 - only where a run is worked on
+
+        logger = structlog.get_logger()
         if why is None:
             logger.info("Notified", to=to, notice=message.event, title=message.title)
         else:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from fleet.logs import Logger
+import structlog
+
 from fleet.report import meter
 from fleet.report.figures import Miscounted, figures
 from fleet.report.glance import Eye, Glance
@@ -78,7 +79,7 @@ class Beside:
             try:
                 act()
             except Exception as error:  # noqa: BLE001 - a display that fails must not end a run
-                Logger().warning("DisplayFailed", why=f"{type(error).__name__}: {error}")
+                structlog.get_logger().warning("DisplayFailed", why=f"{type(error).__name__}: {error}")
                 return
             pause = max(seconds, _SHARE * (time.monotonic() - began))
 
@@ -114,4 +115,4 @@ class Beside:
         }
         always = ("selected", "verified", "failed", "skipped", "in_flight", "in_doubt", "never_touched")
         told = {key: value for key, value in said.items() if value or key in always}
-        Logger().info("StillWorking", run=run.id, **told)
+        structlog.get_logger().info("StillWorking", run=run.id, **told)
