@@ -37,7 +37,7 @@ def test_the_figures_add_up_at_every_instant(tmp_path: Path) -> None:
             if child.process.poll() is None:
                 assert fleet("status").code == fleet("runs").code == 0
         assert child.wait().code == 0
-        assert len(seen) > 3
+        assert len(seen) > 1, "it was looked at while it ran"
         runs = fleet("runs", "-o", "json").data
         assert [run["state"] for run in runs] == ["finished"]
         assert runs[0]["figures"]["verified"] == 6
