@@ -84,7 +84,7 @@ night-nova: $(STAMP)  ## 20 servers of the real Nova, killed three times and res
 benchmark: $(STAMP)  ## figures of a run of 1,000 servers beside a naive client's: 8 minutes, ARGS='--servers 200'
 	$(BIN)/python tests/benchmarks/fleet_bench.py --naive $(ARGS)
 
-benchmark-scale: $(STAMP)  ## engine, replay, status and memory at 1,000 to 10,000 servers: ARGS='--servers 100000'
+benchmark-scale: $(STAMP)  ## a night, its resume, replay, status and memory at 1,000 to 10,000 servers: ARGS='--servers 100000'
 	$(BIN)/python tests/benchmarks/scale.py $(ARGS)
 
 profile: $(STAMP)  ## where the processor time of a run goes, by area: a minute, ARGS='--servers 1000'
