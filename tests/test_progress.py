@@ -75,7 +75,7 @@ def test_it_fits_the_screen(width: int, height: int, servers: int) -> None:
     assert "owed to 1 server" in text
     if height > 10:
         for wanted in (
-            f"{servers // 8} in flight: ",
+            f"{servers // 8} in flight, ",
             "owed to 1 server",
             "failed",
             "not started",

@@ -98,7 +98,7 @@ def test_what_a_person_reads() -> None:
         [
             "r: running (pid 7 on host)",
             headline(run),
-            "  web: wave 1 of 1, 2 of 12 verified, 1 failed, 3 in flight",
+            "  web: wave 1 of 1, 2 of 12 verified, 1 failed, 3 in flight, 1 of them in doubt",
             "in flight:",
             "  web-4: stopping for 10m00s",
             "  web-3: requested (in doubt) for 10m00s",

@@ -89,8 +89,8 @@ def test_figures_add_up_or_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None
     found = settling(held(run), AT, TAIL)
     assert (found.in_flight, found.finished, found.put_back, found.doubted) == (run.in_flight, 3, 1, 1)
     assert found.at_rest() == (
-        "4 in flight, 1 in doubt, stay as they are: `fleet resume` brings 3 to their end and puts back "
-        "1 not wiped yet"
+        "4 in flight, 1 of them in doubt, stay as they are: "
+        "`fleet resume` brings 3 to their end and puts back 1 not wiped yet"
     )
     monkeypatch.setattr(Run, "in_flight", 5)
     assert "do not add up: 5 in flight, and 4 servers" in settling(run, AT, TAIL).words(AT)

@@ -56,7 +56,7 @@ class Settling:
         count = self.in_flight
         if self.wrong or not count:
             return self.wrong
-        doubted = f", {self.doubted} in doubt," if self.doubted else ""
+        doubted = f", {self.doubted} of them in doubt," if self.doubted else ""
         settle = "settles" if count == 1 else "settle"
         if self.at is not None:
             late = f", but for {self.late} that took longer than any before" if self.late else ""
@@ -82,7 +82,7 @@ class Settling:
         count = self.in_flight
         if self.wrong or not count:
             return self.wrong or "nobody is in flight"
-        doubted = f", {self.doubted} in doubt," if self.doubted else ""
+        doubted = f", {self.doubted} of them in doubt," if self.doubted else ""
         stay = "stays as it is" if count == 1 else "stay as they are"
         parts = []
         if self.finished:

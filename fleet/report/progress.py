@@ -174,7 +174,8 @@ class Progress:
         late = f"; {see.overdue} overdue" if see.overdue else ""
         label = min(max(cell_len(_plain(row.label)) for row in see.flying), _LABEL, width // 2 - 6)
         rows = [_row(row, label, width) for row in see.flying]
-        return _Part(_line(f"{see.in_flight} in flight: {phases}{late}"), rows, see.in_flight)
+        doubt = f", {see.phases[Phase.REQUESTED]} of them in doubt" if Phase.REQUESTED in see.phases else ""
+        return _Part(_line(f"{see.in_flight} in flight{doubt}: {phases}{late}"), rows, see.in_flight)
 
 
 def _share(parts: list[_Part], room: int) -> None:

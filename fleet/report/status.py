@@ -215,7 +215,8 @@ def as_text(
         done = f"{phases[Phase.VERIFIED]} of {target.size} verified"
         failed = f", {target.failed} failed" if target.failed else ""
         where = "finished" if target.finished else f"wave {target.current + 1} of {len(target.waves)}"
-        yield f"  {target.name}: {where}, {done}{failed}, {target.in_flight} in flight"
+        doubt = f", {phases[_IN_DOUBT]} of them in doubt" if phases[_IN_DOUBT] else ""
+        yield f"  {target.name}: {where}, {done}{failed}, {target.in_flight} in flight{doubt}"
     for group, reason in run.groups_held:
         yield f"  {causes.words(group)} is held: {reason}"
     by_phase: dict[Phase, list[ServerState]] = {}
