@@ -186,6 +186,8 @@ def journals(folder: Path) -> list[Filed]:
 def find(name: str | None, folder: Path) -> Path:
     """Return the journal that *name* means: a run id, a unique prefix, a path, or nothing for the newest.
 
+    A plan's name means its newest run: who types it in an incident does not have the id at hand.
+
     Raises:
         RunNotFoundError: None or several do.
     """
@@ -202,6 +204,8 @@ def find(name: str | None, folder: Path) -> Path:
         return known[0].journal
     if exact := [filed for filed in known if filed.run == name]:
         return exact[0].journal
+    if of_plan := [filed for filed in known if plan_of(filed.run) == name]:
+        return of_plan[0].journal
     matching = [filed for filed in known if filed.run.startswith(name)]
     if len(matching) == 1:
         return matching[0].journal

@@ -99,6 +99,14 @@ def test_an_exact_id_is_never_ambiguous(state: Path) -> None:
     assert find("web-20261201T000000Z-aaaa", state).parent.name == "web-20261201T000000Z-aaaa"
 
 
+def test_a_plan_s_name_means_its_newest_run(state: Path) -> None:
+    """Not that of another plan whose name begins alike."""
+    (state / "web-tier-20261209T000000Z-dddd").mkdir()
+    (state / "web-tier-20261209T000000Z-dddd" / runs.JOURNAL).touch()
+    assert find("web", state).parent.name == "web-20261203T000000Z-bbbb"
+    assert find("web-tier", state).parent.name == "web-tier-20261209T000000Z-dddd"
+
+
 def test_a_path_is_a_path(state: Path, tmp_path: Path) -> None:
     folder = state / "db-20261202T000000Z-cccc"
     assert find(str(folder), Path("/nowhere")) == folder / runs.JOURNAL
@@ -111,7 +119,7 @@ def test_a_path_is_a_path(state: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("web", "2 runs begin with 'web': web-20261203T000000Z-bbbb, web-20261201T000000Z-aaaa"),
+        ("we", "2 runs begin with 'we': web-20261203T000000Z-bbbb, web-20261201T000000Z-aaaa"),
         ("app", "no run is called 'app'"),
         ("/no/such/journal.jsonl", "no journal at /no/such/journal.jsonl"),
     ],

@@ -39,7 +39,7 @@ PROMISES = {
 )
 @output_option
 def check(run: str | None, *, record: Path | None, cloud: bool, output: str) -> int:
-    """Judge a run by its journal: was a promise broken? RUN is an id, a unique prefix, a path, or the newest.
+    """Judge a run by its journal: was a promise broken? RUN: an id, a prefix, a plan, a path; or the newest.
 
     The referee shares no code with what it judges. Changes nothing; ends with 3 when a promise was broken, or
     when the cloud shows something that the run does not explain.

@@ -64,7 +64,7 @@ def selection_options(function: F) -> F:
 
 
 def run_argument(*, required: bool = False) -> Callable[[F], F]:
-    """Add the run: an id, a unique prefix, a journal's path, or nothing for the newest."""
+    """Add the run: an id, a unique prefix, a plan's name, a journal's path, or nothing for the newest."""
     return click.argument("run", required=required, shell_complete=complete_run)
 
 

@@ -36,7 +36,7 @@ _TO_STDOUT = "-"
     help="Where to write; - is standard output. By default RUN.html in this folder; other forms are printed.",
 )
 def report(run: str | None, *, output: str, to: str | None) -> int:
-    """Write what happened to every server of a run: RUN is an id, a unique prefix, a path, or the newest.
+    """Write what happened to every server of a run: RUN is an id, a prefix, a plan, a path, or the newest.
 
     \b
     Example:

@@ -191,7 +191,7 @@ def run(plan: Path, journal: Path | None, *, check: bool, **options: object) -> 
 @run_argument()
 @_log_options
 def resume(run: str | None, **options: object) -> int:
-    """Go on with a run, from its journal alone: RUN is an id, a unique prefix, a path, or the newest.
+    """Go on with a run, from its journal alone: RUN is an id, a prefix, a plan's name, a path, or the newest.
 
     \b
     Example:

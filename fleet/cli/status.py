@@ -52,7 +52,7 @@ from fleet.told import Told, told_path
 def status(
     run: str | None, *, everything: bool, output: str, only: tuple[str, ...], watch: bool, every: float
 ) -> int:
-    """Show where every server of a run stands: RUN is an id, a unique prefix, a path, or the newest.
+    """Show where every server of a run stands: RUN is an id, a prefix, a plan's name, a path, or the newest.
 
     \b
     Example:

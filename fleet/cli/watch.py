@@ -25,7 +25,7 @@ from fleet.whereami import whoami
 )
 @click.option("--read-only", is_flag=True, help="Show, and take no orders.")
 def watch(run: str | None, *, port: int, read_only: bool) -> int:
-    """Show a run in the browser, live: RUN is an id, a unique prefix, a path, or the newest.
+    """Show a run in the browser, live: RUN is an id, a prefix, a plan's name, a path, or the newest.
 
     Prints an address that is good for one browser, once. From the page a run can be held, released,
     approved and drained, with a reason. Ctrl-C ends the page; the run goes on.
