@@ -22,16 +22,10 @@ from fleet.core.state import Run
 from fleet.logfile import LogFile
 from fleet.secrets import redact
 
-_WARN = frozenset(
-    {
-        ev.Failed,
-        ev.RunHeld,
-        ev.ReinstallFailed,
-        ev.ReinstallUnanswered,
-        ev.ReinstallRefused,
-        ev.JobVanished,
-    }
-)
+_PASSING = frozenset({ev.ReinstallFailed, ev.ReinstallUnanswered, ev.ReinstallRefused, ev.JobVanished})
+"""What is tried again, or looked into: it may still come right by itself, and else the server fails."""
+_WARN = frozenset({ev.Failed, ev.RunHeld}) | _PASSING
+_PASSING_NAMES = frozenset(kind.__name__ for kind in _PASSING)
 _QUIET = frozenset({"settings", "members", "event", "data_disks"})
 """Fields that are in the journal and would only fill the screen."""
 _NOTHING = (None, "", ())
@@ -105,6 +99,13 @@ def _pretty_lines(stream: TextIO) -> list[structlog.types.Processor]:
     ]
 
 
+def _lasting(_logger: object, _method: str, fields: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Let pass what does not come right by itself."""
+    if fields["event"] in _PASSING_NAMES:
+        raise structlog.DropEvent
+    return fields
+
+
 class _Also:
     """Writes each line into a file too, as JSON, and lets pass what the other reader wants to see."""
 
@@ -125,7 +126,12 @@ class _Also:
 
 
 def configure(
-    *, as_json: bool, level: int = logging.INFO, stream: TextIO | None = None, file: LogFile | None = None
+    *,
+    as_json: bool,
+    level: int = logging.INFO,
+    stream: TextIO | None = None,
+    file: LogFile | None = None,
+    passing: bool = True,
 ) -> None:
     """Set structlog up for this process.
 
@@ -134,6 +140,7 @@ def configure(
         level: Lines below it are left out.
         stream: Where to; standard error unless given.
         file: Gets every line too, whatever the level, as JSON.
+        passing: Show warnings too about what may still come right by itself.
     """
     if file is not None:
         file.tell = lambda words: structlog.get_logger().warning("LogFile", what=words)
@@ -141,6 +148,7 @@ def configure(
         processors=[
             structlog.processors.add_log_level,
             *([_Also(file, level)] if file is not None else []),
+            *([] if passing else [_lasting]),
             *(_json_lines() if as_json else _pretty_lines(stream or sys.stderr)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level if file is None else logging.INFO),

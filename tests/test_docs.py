@@ -68,7 +68,8 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> N
             elif block.language == "cron":
                 for line in block.lines:
                     if line.strip() and not line.startswith("#"):
-                        typed(page, Command(line.split(None, 5)[5], block.line), shell)
+                        command = Command(line.split(None, 5)[5], block.line)
+                        assert typed(page, command, shell) == "", f"{where(page, block.line)}: cron mails it"
             elif block.language in {"setup", *SHELLS} and "not run" not in block.notes:
                 for command in commands(block):
                     typed(page, command, shell)
@@ -76,13 +77,15 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> N
         shell.close()
 
 
-def typed(page: Path, command: Command, shell: Shell) -> None:
+def typed(page: Path, command: Command, shell: Shell) -> str:
+    """Run a command, and return what it wrote."""
     code, output = shell.run(command)
     said = f"{where(page, command.line)}: {command.text}\n{output[-4000:]}"
     if code != command.exits:
         pytest.fail(f"ended with {code}, not with {command.exits}: {said}", pytrace=False)
     if (absent := missing(command, output, shell)) is not None:
         pytest.fail(f"does not print {absent!r}: {said}", pytrace=False)
+    return output
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -38,7 +38,7 @@ def configure_logs(style: str, *, quiet: bool, file: LogFile | None = None) -> b
         style = "live" if is_terminal() and not quiet else "json"
     live = style == "live"
     level = logging.WARNING if quiet or live else logging.INFO
-    logs.configure(as_json=style == "json", level=level, file=file)
+    logs.configure(as_json=style == "json", level=level, file=file, passing=not quiet)
     return live
 
 

@@ -116,7 +116,7 @@ def _log_options(function: F) -> F:
         click.option(
             "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Of the summary."
         ),
-        click.option("-q", "--quiet", is_flag=True, help="Only warnings on standard error, for cron."),
+        click.option("-q", "--quiet", is_flag=True, help="Nothing but what needs a person, for cron."),
         log_file_option,
         click.option(
             "--inhibit",
