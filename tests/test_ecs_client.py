@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import msgspec
 import pytest
 from ecs_support import ECS, IAM, IMS, JOB, PROJECT, SERVER, USER, Known, Script, answer, cloud, mocked
 from yarl import URL
@@ -752,7 +752,7 @@ def everybody(request):
 def without_filter(request):
     """The same cloud, which ignores a filter it does not know, as OTC does."""
     bare = request.url.partition("&server_id=")[0]
-    return everybody(dataclasses.replace(request, url=bare))
+    return everybody(msgspec.structs.replace(request, url=bare))
 
 
 async def test_some_servers_are_listed_by_their_ids():

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import subprocess
 
 import pytest
 from aiohttp import web
@@ -385,12 +386,51 @@ async def test_the_proxy_for_everything_is_taken_where_no_other_is_named():
 
 
 def test_certificates_are_checked_and_can_be_named(tmp_path):
-    assert AiohttpTransport(SystemClock(), environ={})._tls.verify_mode is ssl.CERT_REQUIRED
     broken = tmp_path / "ca.pem"
     broken.write_text("none")
     for name in (str(broken), "/nonexistent/ca.pem"):
         with pytest.raises(CloudUnusable, match="certificates"):
             AiohttpTransport(SystemClock(), environ={"OS_CACERT": name})
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    """Return a server's context, and the file of the certificate that it shows."""
+    key, crt = tmp_path / "key.pem", tmp_path / "crt.pem"
+    subject = "-subj /CN=a-cloud -addext subjectAltName=IP:127.0.0.1"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 9 {subject} -keyout {key} -out {crt}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(crt, key)
+    return context, str(crt)
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_stranger_gets_nothing(stranger, *, named):
+    """Whom no authority of the system's vouches for is sent nothing, unless the certificate is named."""
+    context, crt = stranger
+    seen = []
+
+    async def hear(request):
+        seen.append(request.path)
+        return web.Response(text="{}")
+
+    app = web.Application()
+    app.router.add_post("/x", hear)
+    carrier = AiohttpTransport(SystemClock(), environ={}, cafile=crt if named else None)
+    server = TestServer(app, scheme="https")
+    await server.start_server(ssl=context)
+    try:
+        sending = carrier.send(post(f"https://127.0.0.1:{server.port}/x"))
+        if named:
+            assert (await sending).status == 200
+        else:
+            with pytest.raises(NotSent, match="is not trusted"):
+                await sending
+    finally:
+        await carrier.close()
+        await server.close()
+    assert seen == (["/x"] if named else [])
 
 
 async def test_a_closed_transport_sends_nothing(transport):

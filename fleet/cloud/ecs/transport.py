@@ -22,7 +22,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
@@ -79,7 +79,9 @@ class _Connector(aiohttp.TCPConnector):
     pooled ones.
     """
 
-    def __init__(self, clock: Clock, *, ssl_context: ssl.SSLContext, limit: int, force_close: bool) -> None:
+    def __init__(
+        self, clock: Clock, *, ssl_context: ssl.SSLContext | Literal[True], limit: int, force_close: bool
+    ) -> None:
         super().__init__(ssl=ssl_context, limit=limit, force_close=force_close)
         self._clock = clock
 
@@ -136,7 +138,9 @@ class AiohttpTransport:
         self._connections = connections
         self._connect_timeout_s = connect_timeout_s
         self._max_body = max_body
-        self._tls = tls_context(cafile or self._environ.get("OS_CACERT") or None)
+        named = cafile or self._environ.get("OS_CACERT") or None
+        # True: aiohttp's own context, which checks as ours does; it has read the system's files already.
+        self._tls: ssl.SSLContext | Literal[True] = tls_context(named) if named else True
         self._proxies = getproxies_environment() if environ is None else _proxies(environ)
         for proxy in self._proxies.values():
             _register_credentials(proxy)
