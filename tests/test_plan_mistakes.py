@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from fleet.errors import PlanError
 from fleet.plan import load_plan
+from fleet.plan.model import Defaults, Hooks, Plan, Reinstall, Verify
+from fleet.plan.pacing import Rollout
 from fleet.plan.reader import MAX_BYTES
 
 GOOD = "select: {ids: x}\nkey_pair: k\n"
@@ -58,6 +60,28 @@ TABLE = [
         "did you mean availability_zone?",
     ),
     (GOOD + "concurrency: 5\n", (3, 1), "concurrency", "unknown field", "belongs under rollout:"),
+    (
+        GOOD + "concurency: 5\n",
+        (3, 1),
+        "concurency",
+        "unknown field `concurency`",
+        "did you mean concurrency? It belongs under rollout:",
+    ),
+    (
+        GOOD + "verify: {max-unavailable: 5}\n",
+        (3, 10),
+        "verify.max-unavailable",
+        "unknown field",
+        "did you mean max_unavailable? It belongs under rollout:",
+    ),
+    (
+        GOOD + "parallel: 5\n",
+        (3, 1),
+        "parallel",
+        "unknown field",
+        "did you mean concurrency? It belongs under",
+    ),
+    (GOOD + "colour: red\n", (3, 1), "colour", "unknown field `colour`", ""),
     (GOOD + "rollout:\n", (3, 1), "rollout", "`rollout` has no value", "take it out"),
     # Scalars and YAML's traps
     (GOOD + "version: 2\n", (3, 10), "version", "2 is out of bounds", "at most 1"),
@@ -362,6 +386,31 @@ TABLE = [
         "defaults: {key_pair: …}",
     ),
 ]
+
+
+def parts() -> list[tuple[str, str, str]]:
+    """Return every field of the plan with the mapping that it stands in, and how that is written."""
+    found = []
+    for where, model, text in (
+        ("", Plan, "{}: x\n"),
+        ("rollout.", Rollout, "rollout: {{{}: x}}\n"),
+        ("reinstall.", Reinstall, "reinstall: {{{}: x}}\n"),
+        ("verify.", Verify, "verify: {{{}: x}}\n"),
+        ("defaults.", Defaults, "defaults: {{{}: x}}\n"),
+        ("hooks.", Hooks, "hooks: {{{}: x}}\n"),
+    ):
+        found += [(where, name, text) for name in model.model_fields if len(name) > 5 and name != "key_pair"]
+    return found
+
+
+@pytest.mark.parametrize(("where", "name", "text"), parts())
+def test_a_letter_that_is_missing_is_found_wherever_a_field_may_stand(
+    tmp_path: Path, where: str, name: str, text: str
+) -> None:
+    typo = name[:3] + name[4:]
+    found = mistakes(tmp_path, GOOD + text.format(typo))
+    (problem,) = [each for each in found if each.path == where + typo]
+    assert problem.hint == f"did you mean {name}?"
 
 
 @pytest.mark.parametrize(("text", "place", "path", "said", "advised"), TABLE, ids=[row[3] for row in TABLE])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from fleet.errors import Problem
 from fleet.plan.fields import show, suggest
-from fleet.plan.model import Defaults, Plan, Reinstall, Select, Target
+from fleet.plan.model import Cloud, Defaults, Hooks, Plan, Reinstall, Select, Stop, Target, Verify
 from fleet.plan.pacing import Part, Rollout
 from fleet.plan.reader import Document, Loc, is_secret, kind_of
 
@@ -41,7 +42,14 @@ _HOMES: tuple[tuple[str, type[Part]], ...] = (
     ("under select:", Select),
     ("in a target", Target),
     ("under defaults:", Defaults),
+    ("under verify:", Verify),
+    ("under stop:", Stop),
+    ("under hooks:", Hooks),
+    ("under cloud:", Cloud),
 )
+
+_NEAR = 0.8
+"""How alike a field of another place must be: "did you mean" is worse than nothing when one did not."""
 
 
 def parse(model: type[P], data: object, loc: Loc, document: Document, problems: list[Problem]) -> P | None:
@@ -207,9 +215,20 @@ def _unknown(model: type[Part], detail: ErrorDetails, loc: Loc) -> tuple[str, st
         return f"unknown field `{name}`", f"did you mean {meant}?"
     hint = suggest(name, known)
     if not hint.startswith("did"):
-        homes = [place for place, home in _HOMES if name in home.model_fields]
-        hint = f"`{name}` belongs {homes[0]}" if homes else hint
+        hint = _elsewhere(name, None if hint else meant) or hint
     return f"unknown field `{name}`", hint
+
+
+def _elsewhere(name: str, meant: str | None) -> str | None:
+    """Say where a field belongs that does not exist here: this one, what it *meant*, or the nearest one."""
+    places: dict[str, str] = {}
+    for place, home in _HOMES:
+        for field in home.model_fields:
+            places.setdefault(_alias(home, field), place)
+    if name in places:
+        return f"`{name}` belongs {places[name]}"
+    near = [meant] if meant in places else difflib.get_close_matches(name.lower(), places, n=1, cutoff=_NEAR)
+    return f"did you mean {near[0]}? It belongs {places[near[0]]}" if near else None
 
 
 def fields_at(model: type[Part], loc: Loc) -> list[str]:
