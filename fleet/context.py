@@ -30,7 +30,7 @@ from fleet.errors import CloudError, NotFound, Rejected
 from fleet.hooks import Hooks, NoHooks, facts_of_server, filled
 from fleet.observe import Observer
 
-GATHER_S = 0.02
+GATHER_S = 0.005
 """How long a stop or start waits for others to share its call: those whom one read woke ask at once."""
 
 MAX_BATCH = 500
@@ -269,11 +269,19 @@ class Context:
         wanted: Callable[[Server], bool],
         within_s: float,
         *,
-        teaches: bool = False,
+        teaches: str = "",
+        so_far_s: float = 0.0,
         recent: bool = False,
+        soon: bool = False,
     ) -> Server | None:
         """Wait until a new read shows *wanted*; None after *within_s*. The rest: see `Observer.until`."""
-        return await self._observer.until(server.id, wanted, within_s, teaches=teaches, recent=recent)
+        return await self._observer.until(
+            server.id, wanted, within_s, teaches=teaches, so_far_s=so_far_s, recent=recent, soon=soon
+        )
+
+    def nearly_all_s(self, kind: str) -> float | None:
+        """Return how long all but the longest tenth of such waits took; None when too few are known."""
+        return self._observer.nearly_all_s(kind)
 
     async def job(self, server: ServerState) -> Job | None:
         """Read the server's job now; None when the cloud does not know it."""

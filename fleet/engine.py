@@ -46,7 +46,8 @@ from fleet.errors import Exit, FleetError, JournalError
 from fleet.hooks import Hooks, NoHooks, commands_of, run_hook
 from fleet.journal import Recorder
 from fleet.machine import LOOK_AGAIN_S
-from fleet.observe import SHORTEST_S, Observer
+from fleet.observe import Observer
+from fleet.rhythm import SHORTEST_S
 from fleet.runbook import RUNBOOK, take_step
 from fleet.tagging import release
 
@@ -153,8 +154,8 @@ class Engine:
         self._over: dict[str, int] = {}
         self._recorder = recorder
         rate = run.settings.cloud.requests_per_second
-        # Polls of a big list may take a quarter of the calls: the rest is for those that act.
-        self._observer = Observer(cloud, shortest_s=max(SHORTEST_S, 4 / rate), upcoming=lambda: upcoming(run))
+        # Polls yield to who acts (`TakesTurns`); where a cloud's do not, they leave every second call to it.
+        self._observer = Observer(cloud, shortest_s=max(SHORTEST_S, 2 / rate), upcoming=lambda: upcoming(run))
         self._context = Context(
             run=run,
             record=self.record,

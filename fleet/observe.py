@@ -1,7 +1,9 @@
 """Looking at the cloud: one observer for everybody in flight.
 
 Steps say what they wait for; the observer reads the servers in as few calls as the cloud allows and wakes
-whoever's condition holds. Reading starts rarely and gets as frequent as the durations seen make sensible.
+whoever's condition holds. When it reads `fleet.rhythm` says: rarely before anybody can be done, sooner when
+somebody only waits to be confirmed. What is asked is decided when the cloud has a turn for a poll, so that
+whoever began to wait meanwhile is read along.
 Whoever is about to be started is read along, so that a first look costs neither a call nor time.
 
 Time in which the cloud cannot be read is not watched time: `watched` stands still, so an outage of the API
@@ -12,25 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import statistics
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
 from fleet.clock import cancel_all
-from fleet.cloud.api import Cloud
+from fleet.cloud.api import Cloud, TakesTurns
 from fleet.core.model import Job, JobId, Server, ServerId
 from fleet.errors import CloudUnusable, NotFound, OutcomeUnknown, Rejected, Unavailable
+from fleet.rhythm import SHORTEST_S, Rhythm
 
 T = TypeVar("T")
 
 BLIND_LIMIT_S = 1800.0
 """Half an hour without one good answer: past what the clouds' own maintenance notices call short."""
-
-SHORTEST_S, FIRST_S, LONGEST_S = 0.1, 1.0, 10.0
-"""Bounds of the polling interval, and where it starts before any duration was seen."""
 
 GATHER_S = 0.05
 """How long a read that is wanted now waits for others to share it."""
@@ -41,11 +39,11 @@ MOMENT_S = 0.001
 GLANCE_S = 60.0
 """How long a glance waits before it asks for another read."""
 
-SHARE = 0.02
-"""Polling interval as a share of the mean wait: half of it is what a wait is late on average."""
-
 RECENT_S = 2.0
-"""How old a look may be where one that was made before the question will do."""
+"""How old a look may be where one that was made before the question will do. Where reads are rarer, since
+calls are few, twice as old as they are apart, and never older than `OLDEST_S`."""
+
+OLDEST_S = 30.0
 
 FEW, AHEAD = 2, 5
 """Beside more than a few, one in five as many are read who are about to be started."""
@@ -56,7 +54,8 @@ class _Wait:
     wanted: Callable[[Server], bool]
     future: asyncio.Future[Server]
     since: float
-    teaches: bool
+    teaches: str
+    soon: bool
 
 
 class Observer:
@@ -78,20 +77,20 @@ class Observer:
         upcoming: Callable[[], Iterable[ServerId]] = tuple,
     ) -> None:
         self._cloud = cloud
-        self._shortest_s = shortest_s
         self._blind_limit_s = blind_limit_s
         self._waits: dict[ServerId, list[_Wait]] = {}
         self._poller: asyncio.Task[None] | None = None
         self._upcoming = upcoming
         self._latest: dict[ServerId, Server] = {}
-        self._latest_at = float("-inf")
-        self._seen: deque[float] = deque(maxlen=64)
-        self._interval = max(FIRST_S, shortest_s)
+        self._latest_at = self._before_at = float("-inf")
+        self._read_at = float("-inf")
+        self._rhythm = Rhythm(shortest_s)
         self._blind_since: float | None = None
         self._blind_s = 0.0
         self._watched_s = float("-inf")
         self._sighted_at = float("-inf")
-        self._hurry = asyncio.Event()
+        self._hurried_at: float | None = None
+        self._changed = asyncio.Event()
 
     # -- time ---------------------------------------------------------------------------------------
 
@@ -164,7 +163,7 @@ class Observer:
                 self._blinded(error, began)
                 if self._now() - first >= self._blind_limit_s:
                     raise
-                await asyncio.sleep(self._interval)
+                await asyncio.sleep(self._rhythm.interval_s)
             except NotFound:
                 self._sighted()
                 raise
@@ -181,7 +180,8 @@ class Observer:
             NotFound, CloudUnusable: As `look`.
         """
         if server not in self._recent():
-            self._hurry.set()
+            self._hurried_at = self._now()
+            self._changed.set()
         if (seen := await self.until(server, lambda _: True, GLANCE_S, recent=True)) is not None:
             return seen
         # Lists may be broken while single reads work. Every wait ends, so this is not asked again and again.
@@ -189,7 +189,9 @@ class Observer:
 
     def _recent(self) -> dict[ServerId, Server]:
         """Return what the latest shared read showed, unless it is too long ago."""
-        return self._latest if self._now() - self._latest_at <= RECENT_S else {}
+        apart = self._latest_at - self._before_at
+        old = min(max(RECENT_S, 2 * apart), OLDEST_S) if apart < OLDEST_S else RECENT_S
+        return self._latest if self._now() - self._latest_at <= old else {}
 
     async def until(
         self,
@@ -197,8 +199,10 @@ class Observer:
         wanted: Callable[[Server], bool],
         within_s: float,
         *,
-        teaches: bool = False,
+        teaches: str = "",
+        so_far_s: float = 0.0,
         recent: bool = False,
+        soon: bool = False,
     ) -> Server | None:
         """Wait until a read that began after this call shows *wanted*.
 
@@ -206,8 +210,10 @@ class Observer:
             server: Whom to look at.
             wanted: What is waited for, of one look.
             within_s: For how long.
-            teaches: How long it took says how often such waits are worth a read.
-            recent: The latest read will do as well, if it is not older than `RECENT_S`.
+            teaches: A word for what is waited for: how long it took says when such waits are worth a read.
+            so_far_s: For how long it has been waited for already.
+            recent: The latest read will do as well, if it is not long ago (`RECENT_S`).
+            soon: It is probably so already, and is only to be confirmed.
 
         Returns:
             What was seen, or None when *within_s* has passed without it.
@@ -219,10 +225,14 @@ class Observer:
             return None
         if recent and (seen := self._recent().get(server)) is not None and wanted(seen):
             return seen
-        wait = _Wait(wanted, asyncio.get_running_loop().create_future(), self._now(), teaches)
+        wait = _Wait(
+            wanted, asyncio.get_running_loop().create_future(), self._now() - so_far_s, teaches, soon
+        )
         self._waits.setdefault(server, []).append(wait)
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll(), name="observer")
+        elif soon:
+            self._changed.set()
         try:
             # What rounding left of a time-out must not be waited for in vain, again and again.
             async with asyncio.timeout(max(within_s, MOMENT_S)):
@@ -236,10 +246,17 @@ class Observer:
                 if not waits:
                     del self._waits[server]
 
+    def nearly_all_s(self, kind: str) -> float | None:
+        """Return how long all but the longest tenth of such waits took; None when too few are known."""
+        return self._rhythm.nearly_all_s(kind)
+
     async def _poll(self) -> None:
         """Read as long as somebody waits."""
         while self._waits:
             await self._pause()
+            if isinstance(self._cloud, TakesTurns):
+                await self._cloud.turn_to_poll()
+            self._hurried_at = None
             asked = {server: list(waits) for server, waits in self._waits.items()}
             if not asked:
                 return
@@ -265,14 +282,32 @@ class Observer:
                 return
             else:
                 self._sighted()
+            finally:
+                self._read_at = self._now()
 
     async def _pause(self) -> None:
-        """Wait for the next read: the interval, or as long as it takes to gather those who are in a hurry."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._interval):
-                await self._hurry.wait()
-                await asyncio.sleep(GATHER_S)
-        self._hurry.clear()
+        """Wait until the next read is worth its call, or as long as it takes to gather those in a hurry."""
+        began = self._now()
+        while True:
+            self._changed.clear()
+            now = self._now()
+            lasted: dict[str, list[float]] = {}
+            soon = 0
+            for waits in self._waits.values():
+                for wait in waits:
+                    soon += wait.soon
+                    if wait.teaches:
+                        lasted.setdefault(wait.teaches, []).append(now - wait.since)
+            due = max(self._read_at, began) + self._rhythm.pause_s(lasted, soon)
+            if self._hurried_at is not None:
+                due = min(due, self._hurried_at + GATHER_S)
+            if due - now < MOMENT_S:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(due - now):
+                    await self._changed.wait()
+                    continue
+            return
 
     async def _read(self, asked: dict[ServerId, list[_Wait]]) -> None:
         wanted = set(asked)
@@ -280,7 +315,7 @@ class Observer:
             wanted.update(islice(self._upcoming(), len(asked) // AHEAD))
         began = self._now()
         self._latest = {seen.id: seen for seen in await self._cloud.servers(only=wanted)}
-        self._latest_at = began
+        self._before_at, self._latest_at = self._latest_at, began
         for server, waits in asked.items():
             if (seen := self._latest.get(server)) is not None:
                 self._tell(waits, seen)
@@ -300,13 +335,7 @@ class Observer:
             if not wait.future.done() and wait.wanted(seen):
                 wait.future.set_result(seen)
                 if wait.teaches:
-                    self._learn(self._now() - wait.since)
-
-    def _learn(self, waited_s: float) -> None:
-        """Let the interval follow the usual wait."""
-        self._seen.append(waited_s)
-        usual = statistics.fmean(self._seen)
-        self._interval = min(LONGEST_S, max(self._shortest_s, SHARE * usual))
+                    self._rhythm.learn(wait.teaches, self._now() - wait.since)
 
     def _give_up(self, error: Exception) -> None:
         for waits in list(self._waits.values()):

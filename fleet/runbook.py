@@ -38,7 +38,7 @@ from fleet.core.model import JobStatus, Server
 from fleet.core.preflight import OURSELVES
 from fleet.core.state import Phase, ServerState
 from fleet.debts import ASK_AGAIN_S, START_S, drain, pay, put_back
-from fleet.errors import Busy, NotFound, OutcomeUnknown, Rejected, Unavailable
+from fleet.errors import Busy, NotFound, OutcomeUnknown, Rejected, Throttled, Unavailable
 
 HARD_STOP_S = 300.0
 """Seconds for a power-off: usually 5 to 15; past some minutes only support helps (user guide)."""
@@ -53,16 +53,23 @@ JOB_UNKNOWN_S = 30.0
 """A job may be unknown for the first half minute; after that it has vanished."""
 
 JOB_LOOK_S = 30.0
-"""A job is asked for at least this often, should the server not show that anything has changed."""
+"""A job is asked for this often, should the server not show that anything has changed; the first time not
+before nearly all of the reinstalls seen had ended, once enough were."""
 
 ROOM_S = 1.0
 """How often a server that waits for others to have booted, or to be drained, looks whether they have."""
+
+STOP, REINSTALL = "stop", "reinstall"
+"""What is learnt from waiting, each by itself."""
 
 LATE_STOP = "late stop"
 """What is watched: how long ago an unanswered stop was sent."""
 
 BACKOFF_S = (5.0, 10.0, 20.0, 40.0, 60.0)
 """Waits between requests that were provably not taken."""
+
+THROTTLED_S = 1.0
+"""… and after a refusal for being too fast."""
 
 SEND_BY_SHARE, TIMEOUT_SHARE = 0.1, 0.25
 """Of the settle time: how old an announcement may be when its request is sent, and how long its answer may
@@ -148,7 +155,7 @@ async def _power_off(
         while (watched := ctx.watched(server, f"{force}/{phase}")) < limit:
             await _ask_to_stop(server, ctx, seen, force=force)
             again = UNANSWERED_AGAIN_S if server.late_stop else ASK_AGAIN_S
-            off = await ctx.until(server, done, min(again, limit - watched), teaches=True)
+            off = await ctx.until(server, done, min(again, limit - watched), teaches=STOP, so_far_s=watched)
             if off is not None:
                 return off
             seen = await ctx.look(server)
@@ -298,7 +305,9 @@ async def _not_now(server: ServerState, ctx: Context, error: Unavailable | Busy)
         return ctx.record(ReinstallUnanswered(server=server.id, reason=f"busy: {error.message}"))
     _refused(server, ctx, error)
     wait = error.retry_after_s if isinstance(error, Unavailable) else None
-    await ctx.sleep(max(wait or 0.0, BACKOFF_S[min(server.sent, len(BACKOFF_S)) - 1]))
+    # Too fast is a matter of turns, and the next request waits for one of its own.
+    least = THROTTLED_S if isinstance(error, Throttled) else BACKOFF_S[min(server.sent, len(BACKOFF_S)) - 1]
+    await ctx.sleep(max(wait or 0.0, least))
     return None
 
 
@@ -339,10 +348,29 @@ async def follow(server: ServerState, ctx: Context) -> None:
     noted = server.noted
     assert noted is not None  # noqa: S101 - announced before it was accepted
     pause = min(1.0, noted.settle_s / 100)
+    worked = False
+
+    def over(look: Server) -> bool:
+        nonlocal worked
+        if _looks_over(server, look):
+            return True
+        if is_reinstalling(look) or look.system_disk is None:
+            worked = True
+            return False
+        # It was worked on, and stands with its old disk again. Whether that is a failure or a false idle
+        # state its job will say; where none is known, this proves nothing.
+        stands = look.is_idle and not has_new_disk(noted, look)
+        return worked and stands and server.job is not None
+
     while (watched := ctx.watched(server)) < limit:
         # A changed server is worth a question; a standing one seldom.
+        usual = ctx.nearly_all_s(REINSTALL) or 0.0
         seen = await ctx.until(
-            server, lambda look: _looks_over(server, look), min(JOB_LOOK_S, limit - watched), teaches=True
+            server,
+            over,
+            min(max(JOB_LOOK_S, usual - watched), limit - watched),
+            teaches=REINSTALL,
+            so_far_s=watched,
         )
         if server.job is not None:
             if await _ask_job(server, ctx):
@@ -464,6 +492,7 @@ async def verify(server: ServerState, ctx: Context) -> None:
             lambda look: look.is_on,
             min(pause * 4, plan.timeout_s + late_s - watched),
             recent=good_since is None,
+            soon=not confirmed,
         )
         if seen is None:
             good_since, wrong = None, "it does not stay up"

@@ -21,7 +21,8 @@ from fleet.debts import pay
 from fleet.errors import FleetError, JournalError
 from fleet.hooks import Hooks
 from fleet.journal import Recorder
-from fleet.observe import SHORTEST_S, Observer
+from fleet.observe import Observer
+from fleet.rhythm import SHORTEST_S
 from fleet.runbook import take_step
 from fleet.tagging import release
 

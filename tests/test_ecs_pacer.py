@@ -160,3 +160,129 @@ async def test_what_refusals_have_slowed_down_can_be_shown() -> None:
     assert pacer.slowed() == {"reinstall": pytest.approx(2.0, rel=0.1)}
     pacer.lane("reinstall").rate = 10.0
     assert pacer.slowed() == {}
+
+
+# -- who goes first -------------------------------------------------------------------------------------
+
+
+async def order_of(pacer, *kinds):
+    """Ask for a slot of each kind at the same instant; return them in the order in which they got it."""
+    got = []
+
+    async def one(kind):
+        await pacer.slot(kind, poll=kind == "list")
+        got.append(kind)
+
+    await pacer.slot("other")  # so that everybody has to wait
+    await asyncio.gather(*(one(kind) for kind in kinds))
+    return got
+
+
+def test_who_acts_goes_before_who_looks_and_polls_come_last():
+    kinds = ("list", "job", "show", "stop", "reinstall")
+
+    assert run_virtual(order_of(Pacer(1.0), *kinds)) == ["reinstall", "stop", "show", "job", "list"]
+
+
+def test_among_equals_it_is_first_come_first_served():
+    async def story():
+        pacer, got = Pacer(5.0), []
+
+        async def one(number):
+            await pacer.slot("show")
+            got.append(number)
+
+        await asyncio.gather(*(one(number) for number in range(30)))
+        return got
+
+    assert run_virtual(story()) == list(range(30))
+
+
+def test_a_poll_takes_the_turn_that_nobody_else_wants():
+    """Looks queue up for four seconds; the poll that was there first is made right after them."""
+
+    async def story():
+        pacer = Pacer(10.0)
+        await pacer.slot("other")
+        poll = asyncio.create_task(pacer.slot("list", poll=True))
+        looks = asyncio.create_task(times(pacer, 40))
+        await poll
+        polled = asyncio.get_running_loop().time()
+        return polled - (await looks)[-1]
+
+    assert run_virtual(story()) == pytest.approx(0.125, abs=0.03)
+
+
+def test_a_poll_waits_a_bounded_time():
+    """Without end somebody wants to act: not looking at the others would cost them more than a call."""
+
+    async def story():
+        pacer, over = Pacer(10.0), False
+
+        async def acting(kind):
+            while not over:
+                await pacer.slot(kind)
+
+        others = [asyncio.create_task(acting(kind)) for kind in ("show", "job", "show", "reinstall")]
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
+        await pacer.turn_to_poll()
+        over = True
+        await asyncio.gather(*others)
+        return asyncio.get_running_loop().time() - began
+
+    assert 5.0 <= run_virtual(story()) <= 6.0
+
+
+def test_a_free_cloud_is_polled_at_once():
+    async def story():
+        pacer = Pacer(1000.0)
+        await asyncio.sleep(1)
+        await pacer.slot("list", poll=True)
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(story()) == pytest.approx(1.0, abs=0.001)
+
+
+def test_who_gives_up_waiting_holds_nobody_up():
+    async def story():
+        lane = Lane(1.0)
+        await lane.slot()
+        queue = [asyncio.create_task(lane.slot()) for _ in range(4)]
+        await asyncio.sleep(0.5)
+        queue[0].cancel()  # it held the head
+        queue[2].cancel()
+        await asyncio.gather(*queue, return_exceptions=True)
+        return [task.cancelled() for task in queue], asyncio.get_running_loop().time()
+
+    assert run_virtual(story()) == ([True, False, True, False], pytest.approx(2.0))
+
+
+def test_a_limit_for_all_kinds_together_is_found():
+    """Three kinds share ten calls a second, and nobody has said so."""
+
+    async def story():
+        loop = asyncio.get_running_loop()
+        pacer, recent, refused, answered = Pacer(100.0), deque(), 0, 0
+
+        async def worker(kind):
+            nonlocal refused, answered
+            while answered < 1500:
+                await pacer.slot(kind)
+                while recent and recent[0] <= loop.time() - 1.0:
+                    recent.popleft()
+                fine = len(recent) < 10
+                if fine:
+                    recent.append(loop.time())
+                    answered += 1
+                    pacer.succeeded(kind)
+                else:
+                    refused += 1
+                    pacer.throttled(kind)
+
+        await asyncio.gather(*(worker(kind) for kind in ("show", "job", "reinstall") for _ in range(10)))
+        return answered / loop.time() / 10, refused / (refused + answered)
+
+    share, refused = run_virtual(story())
+    assert share >= 0.75
+    assert refused <= 0.03

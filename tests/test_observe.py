@@ -268,7 +268,7 @@ def test_it_learns_how_often_looking_is_worth_it() -> None:
         for _ in range(12):
             cloud.put(ONE, "ACTIVE")
             asyncio.create_task(after(length_s, cloud.put, ONE, "SHUTOFF"))  # noqa: RUF006  # awaited below
-            assert await observer.until(ONE, is_off, 3600, teaches=True) is not None
+            assert await observer.until(ONE, is_off, 3600, teaches="stop") is not None
         cloud.put(ONE, "ACTIVE")
         cloud.reads.clear()
         began = now()
@@ -291,6 +291,86 @@ def test_a_glance_is_soon_and_shared() -> None:
         assert [each.id for each in seen] == list(cloud.shown)
         assert now() < 1
         assert len(cloud.reads) == 1
+
+    play(story())
+
+
+def test_whoever_only_waits_to_be_confirmed_is_read_sooner() -> None:
+    cloud = ScriptedCloud(10)
+
+    async def story() -> None:
+        observer = Observer(cloud)
+        for _ in range(12):
+            cloud.put(ONE, "ACTIVE")
+            asyncio.create_task(after(200, cloud.put, ONE, "SHUTOFF"))  # noqa: RUF006  # awaited below
+            assert await observer.until(ONE, is_off, 3600, teaches="stop") is not None
+        took = []
+        for soon in (False, True):
+            began = now()
+            assert await observer.until(ONE, is_off, 3600, soon=soon) is not None
+            took.append(now() - began)
+        assert took[1] < took[0] / 2
+
+    play(story())
+
+
+def test_a_wait_that_is_taken_up_again_counts_from_its_beginning() -> None:
+    """Steps ask for their job in between; what is learnt is the whole wait, not its last piece."""
+    cloud = ScriptedCloud(takes_s=0.01)
+
+    async def story() -> None:
+        observer = Observer(cloud)
+        for _ in range(12):
+            cloud.put(ONE, "ACTIVE")
+            asyncio.create_task(after(500, cloud.put, ONE, "SHUTOFF"))  # noqa: RUF006  # awaited below
+            began = now()
+            while await observer.until(ONE, is_off, 30, teaches="stop", so_far_s=now() - began) is None:
+                pass
+        cloud.put(ONE, "ACTIVE")
+        cloud.reads.clear()
+        assert await observer.until(ONE, is_off, 60) is None
+        assert len(cloud.reads) <= 10
+
+    play(story())
+
+
+class BusyCloud(ScriptedCloud):
+    """Its polls wait for their turn."""
+
+    async def turn_to_wipe(self) -> None:
+        pass
+
+    async def turn_to_poll(self) -> None:
+        await asyncio.sleep(5)
+
+
+def test_whoever_begins_to_wait_before_the_poll_has_its_turn_is_read_with_it() -> None:
+    cloud = BusyCloud(10)
+
+    async def story() -> None:
+        observer = Observer(cloud)
+        first, *others = list(cloud.shown)
+        waits = [asyncio.create_task(observer.until(first, lambda _: True, 60))]
+        await asyncio.sleep(4)
+        waits += [asyncio.create_task(observer.until(server, lambda _: True, 60)) for server in others]
+        assert all(await asyncio.gather(*waits))
+        assert len(cloud.reads) == 1
+
+    play(story())
+
+
+def test_where_reads_are_rare_the_latest_is_recent_for_longer() -> None:
+    cloud = BusyCloud(10, takes_s=0.01)
+
+    async def story() -> None:
+        observer = Observer(cloud)
+        assert await observer.until(ONE, is_off, 30) is None
+        reads = len(cloud.reads)
+        assert await observer.until(ONE, lambda _: True, 60, recent=True) is not None
+        assert len(cloud.reads) == reads
+        await asyncio.sleep(60)
+        assert await observer.until(ONE, lambda _: True, 60, recent=True) is not None
+        assert len(cloud.reads) == reads + 1
 
     play(story())
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from story_support import at, calm, effect_of, reason, told
 
+from fleet.cloud.simulator.calendar import EPOCH
 from fleet.cloud.simulator.faults import fault
 from fleet.core.settings import Rollout, Stop, Verify
 from fleet.errors import Exit
@@ -157,7 +159,9 @@ def test_a_start_that_comes_to_nothing_is_asked_for_again() -> None:
 
 def test_a_server_caught_in_passing_is_started() -> None:
     """One look showed it running, and before the second it was off: nobody else will start it."""
-    night = told(calm("web-1", faults=(fault("stopped-by-other", server="web-1", from_s=194.95),)))
+    started = next(event for event in told(calm("web-1")).events() if event["event"] == "Started")
+    from_s = (datetime.fromisoformat(started["at"]) - EPOCH).total_seconds() + 0.1
+    night = told(calm("web-1", faults=(fault("stopped-by-other", server="web-1", from_s=from_s),)))
     assert [event["event"] for event in night.events()].index("Started") < [
         event["event"] for event in night.events()
     ].index("StartRequested")

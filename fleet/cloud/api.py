@@ -93,10 +93,11 @@ class CanTag(Protocol):
 
 @runtime_checkable
 class TakesTurns(Protocol):
-    """A cloud whose calls wait for their turn, and that lets a wipe wait before it is announced.
+    """A cloud whose calls wait for their turn, and that lets some wait before it is known what to ask.
 
     An announcement is good for seconds only (`send_by`). Where many servers want to be wiped at once, and the
-    cloud takes few calls, a queue behind the announcement would let them expire one after another.
+    cloud takes few calls, a queue behind the announcement would let them expire one after another. And
+    whoever begins to wait while a poll waits for its turn can be read along.
     """
 
     async def turn_to_wipe(self) -> None:
@@ -105,6 +106,10 @@ class TakesTurns(Protocol):
         Raises:
             Unavailable, CloudUnusable: The login did not work out.
         """
+        ...
+
+    async def turn_to_poll(self) -> None:
+        """Wait until a poll would be in nobody's way, or has waited long enough."""
         ...
 
 

@@ -25,7 +25,7 @@ from fleet.cloud.ecs import classify, orders, parse, surroundings, trail
 from fleet.cloud.ecs.auth import LoggedIn, Login, refusal_of
 from fleet.cloud.ecs.classify import Purpose
 from fleet.cloud.ecs.endpoints import Endpoints, Service
-from fleet.cloud.ecs.pacer import Pacer, Turns
+from fleet.cloud.ecs.pacer import Pacer
 from fleet.cloud.http import Request, Response, Transport, id_segment, segment
 from fleet.core.model import (
     BackupPoint,
@@ -92,6 +92,7 @@ class _Call:
 
     Attributes:
         kind: For the pacer and the counts.
+        poll: It may wait for those that act.
         what: For messages.
         path: Within the service; ``{project}`` is filled in.
     """
@@ -105,6 +106,7 @@ class _Call:
     body: bytes | None = None
     timeout_s: float = READ_TIMEOUT_S
     send_by: float | None = None
+    poll: bool = False
 
     def __repr__(self) -> str:  # the body may hold a password
         return f"_Call({self.what})"
@@ -137,7 +139,6 @@ class EcsCloud:
         self._transport = transport
         self._login = login
         self._pacer = pacer
-        self._turns = Turns()
         self._endpoints = endpoints
         self._clock = clock
         self._rng = rng
@@ -176,11 +177,15 @@ class EcsCloud:
 
     async def server(self, server: ServerId) -> Server:
         """Return one server, read now. Raises NotFound."""
+        return await self._show(server)
+
+    async def _show(self, server: ServerId, *, poll: bool = False) -> Server:
         call = _Call(
             "show",
             f"reading server {server}",
             Purpose.READ,
             f"/v1/{{project}}/cloudservers/{id_segment(server)}",
+            poll=poll,
         )
         return await self._ask(call, lambda body: parse.server(body, server))
 
@@ -200,8 +205,11 @@ class EcsCloud:
     async def turn_to_wipe(self) -> None:
         """Wait until a wipe may be sent at once; see `fleet.cloud.api.TakesTurns`."""
         await self._login.logged_in()
-        await self._pacer.slot("reinstall")
-        self._turns.keep()
+        await self._pacer.turn_to_wipe()
+
+    async def turn_to_poll(self) -> None:
+        """Wait until a poll would be in nobody's way; see `fleet.cloud.api.TakesTurns`."""
+        await self._pacer.turn_to_poll()
 
     async def reinstall(self, order: ReinstallOrder, *, send_by: float, timeout_s: float) -> Accepted:
         """Wipe one server's system disk and install it anew; see `fleet.cloud.api.Cloud.reinstall`.
@@ -410,7 +418,7 @@ class EcsCloud:
         found = []
         for server in servers:
             with contextlib.suppress(NotFound):
-                found.append(await self.server(server))
+                found.append(await self._show(server, poll=True))
         return found
 
     async def _listed_by_id(self, servers: Sequence[ServerId]) -> list[Server] | None:
@@ -438,6 +446,7 @@ class EcsCloud:
             Purpose.READ,
             f"/v1/{{project}}/cloudservers/detail?limit={self._page_size}&offset={number}{filters}",
             timeout_s=LIST_TIMEOUT_S,
+            poll=only is not None,
         )
         page = await self._ask(call, lambda body: parse.page(body, only, self._before))
         self._known |= page.made_from
@@ -557,8 +566,7 @@ class EcsCloud:
         """
         for repeated in (False, True):
             logged_in = await self._login.logged_in()
-            if repeated or call.purpose is not Purpose.WIPE or not self._turns.use():
-                await self._pacer.slot(call.kind)
+            await self._pacer.slot(call.kind, poll=call.poll)
             request, ours = await self._request(call, logged_in)
             # The transport looks again when it is connected; a queue may have taken the time already.
             if call.send_by is not None and self._clock.boottime() > call.send_by:
@@ -591,15 +599,8 @@ class EcsCloud:
             send_by=call.send_by,
         )
         ours = await self._login.headers(bare)
-        request = Request(
-            method=bare.method,
-            url=bare.url,
-            headers={**headers, **ours},
-            body=bare.body,
-            timeout_s=bare.timeout_s,
-            send_by=bare.send_by,
-        )
-        return request, ours
+        headers.update(ours)  # the request's own: nobody else has it yet, and another one costs its time
+        return bare, ours
 
     def _fault(self, call: _Call, response: Response) -> CloudError:
         """Return the exception for an answer; what it says about our speed goes to the pacer."""

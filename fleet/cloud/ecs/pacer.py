@@ -2,7 +2,13 @@
 
 The cloud publishes no rate limits, and has them per call (ECS API reference; its sister service allows 50
 reinstalls but 2,000 job queries a minute). So every kind of call has a lane with a rate of its own that
-throttling cuts and success raises, and all lanes together stay below the ceiling.
+throttling cuts and success raises, and all lanes together stay below the ceiling. Where several kinds are
+refused at about the same time the limit is one for all of them, and what all make together is cut.
+
+Who acts goes first: a wipe that was announced and a start that brings a server back, then stops, then looks
+of servers by themselves, then those who want to announce a wipe, then whatever else somebody waits for, jobs
+among it. A poll takes the turn that nobody else wanted, and waits a bounded time for it. Among equals it is
+first come, first served, so no target goes before another.
 
 Only the head of a queue holds a slot: whoever waits behind it computes nothing yet, so a cut reaches
 everybody who waits. Slots are evenly spaced, there is no burst, also not after a pause.
@@ -11,7 +17,11 @@ everybody who waits. Slots are evenly spaced, there is no burst, also not after 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import heapq
 from collections import deque
+from enum import IntEnum
+from itertools import count
 
 TOLERANCE_S = 1e-6
 """A loop's clock has a resolution; waiting for less than this spins for ever."""
@@ -44,6 +54,72 @@ OBSERVED_S = 10.0
 KEEPS_S = 30.0
 """A turn that nobody has used for so long is lost: those who come later would make a burst of it."""
 
+SHARED_S = 5.0
+"""Two kinds that are refused within so long have met one limit for both."""
+
+UNWANTED = 0.25
+"""Share of a slot that has to pass unused before a poll takes it: whoever waits in a lane comes first."""
+
+PASSED, LONGEST_WAIT_S = 50, 30.0
+"""A poll waits for as long as so many calls take, and never longer than that: not seeing costs more then."""
+
+
+class Rank(IntEnum):
+    """Who goes first. `Pacer.turn_to_poll` says when a poll may go."""
+
+    WIPE = 0  # announced, and only good for a while; or bringing a server back
+    SWITCH = 1
+    LOOK = 2  # a reinstall follows, the longest part of a server's way
+    WISH = 3  # behind the looks of those who have their turn already, or all turns would be used in one burst
+    REST = 4
+    POLL = 5
+
+
+_WIPE = "reinstall"
+_RANKS = {_WIPE: Rank.WIPE, "start": Rank.WIPE, "stop": Rank.SWITCH, "show": Rank.LOOK}
+
+
+class _Door:
+    """A lock whose next holder is the one of the best rank, and of these the first to come."""
+
+    def __init__(self) -> None:
+        self.is_wanted = False  # somebody holds it
+        self._queue: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._number = count()
+
+    def ticket(self) -> int:
+        """Return a number that says who came first."""
+        return next(self._number)
+
+    async def enter(self, rank: int, ticket: int) -> None:
+        """Wait until it is ours; then `leave` it."""
+        if not self.is_wanted:
+            self.is_wanted = True
+            return
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._queue, (rank, ticket, future))
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self.leave()  # it was handed to somebody who does not want it any more
+            raise
+
+    def leave(self) -> None:
+        """Hand it on."""
+        while self._queue:
+            _, _, future = heapq.heappop(self._queue)
+            if not future.done():
+                future.set_result(None)
+                return
+        self.is_wanted = False
+
+    def is_better_one_waiting(self, rank: int) -> bool:
+        """Tell whether somebody of a better rank came meanwhile."""
+        while self._queue and self._queue[0][2].done():
+            heapq.heappop(self._queue)
+        return bool(self._queue) and self._queue[0][0] < rank
+
 
 class Lane:
     """Evenly spaced slots at a rate that finds its own limit (additive rise, multiplicative cut).
@@ -56,7 +132,7 @@ class Lane:
         self.ceiling = ceiling
         self.rate = ceiling
         self._known: float | None = None
-        self._head = asyncio.Lock()
+        self._head = _Door()
         self._next = 0.0
         self._refused = float("-inf")
         self._cut = float("-inf")
@@ -66,17 +142,34 @@ class Lane:
         self._raised = float("-inf")
         self._slots: deque[float] = deque(maxlen=1000)
 
-    async def slot(self) -> None:
+    async def slot(self, rank: int = Rank.REST) -> None:
         """Wait for a turn."""
-        async with self._head:
-            loop = asyncio.get_running_loop()
-            # Again after each sleep: a refusal meanwhile may have moved it.
-            while (wait := self._next - loop.time()) > TOLERANCE_S:  # noqa: ASYNC110  # it moves, nobody tells
-                await asyncio.sleep(wait)
-            now = loop.time()
-            # After a refusal one call goes ahead to ask whether it is over; the others wait for its answer.
-            self._next = now + max(1 / self.rate, 0.0 if self._answered else self._silence_s)
-            self._slots.append(now)
+        ticket = self._head.ticket()
+        while True:
+            await self._head.enter(rank, ticket)
+            try:
+                loop = asyncio.get_running_loop()
+                # Again after each sleep: a refusal meanwhile may have moved it.
+                while (wait := self._next - loop.time()) > TOLERANCE_S:  # noqa: ASYNC110  # nobody tells
+                    await asyncio.sleep(wait)
+                if self._head.is_better_one_waiting(rank):
+                    continue
+                now = loop.time()
+                # After a refusal one call goes ahead to ask whether it is over; others wait for its answer.
+                self._next = now + max(1 / self.rate, 0.0 if self._answered else self._silence_s)
+                self._slots.append(now)
+                return
+            finally:
+                self._head.leave()
+
+    async def unwanted(self) -> None:
+        """Wait until a turn has come that nobody takes."""
+        loop = asyncio.get_running_loop()
+        while True:
+            free = self._next + UNWANTED / self.rate
+            if not self._head.is_wanted and loop.time() >= free - TOLERANCE_S:
+                return
+            await asyncio.sleep(max(free - loop.time(), UNWANTED / self.rate))
 
     def throttled(self, *, silence_s: float | None = None, limit: float | None = None) -> None:
         """Note a refusal for being too fast.
@@ -132,7 +225,7 @@ class Lane:
         return max(len(recent) / OBSERVED_S, (len(recent) - 1) / (now - recent[0]))
 
 
-class Turns:
+class _Turns:
     """Turns that were waited for before there was anything to send, for whoever sends soon.
 
     Args:
@@ -146,6 +239,10 @@ class Turns:
     def keep(self) -> None:
         """Keep a turn that has just come."""
         self._taken.append(asyncio.get_running_loop().time())
+
+    def lose(self) -> None:
+        """Lose all: what was allowed before a refusal is not any more."""
+        self._taken.clear()
 
     def use(self) -> bool:
         """Use up a turn; tell whether there was one."""
@@ -169,6 +266,8 @@ class Pacer:
         self.ceiling = requests_per_second
         self._all = Lane(requests_per_second)
         self._lanes: dict[str, Lane] = {}
+        self._refused: dict[str, float] = {}
+        self._kept = _Turns()
 
     def lane(self, kind: str) -> Lane:
         """Return the lane of a kind of call."""
@@ -177,17 +276,48 @@ class Pacer:
             found = self._lanes[kind] = Lane(self.ceiling)
         return found
 
-    async def slot(self, kind: str) -> None:
-        """Wait until one call of *kind* may be made."""
-        await self.lane(kind).slot()
-        await self._all.slot()
+    async def slot(self, kind: str, *, poll: bool = False) -> None:
+        """Wait until one call of *kind* may be made. A wipe uses up a turn that was waited for before.
+
+        Args:
+            kind: Of call.
+            poll: It can wait for those that act, though not for ever.
+        """
+        if kind == _WIPE and self._kept.use():
+            return
+        if poll:
+            await self.turn_to_poll()
+        await self._slot(kind, Rank.POLL if poll else _RANKS.get(kind, Rank.REST))
+
+    async def _slot(self, kind: str, rank: Rank) -> None:
+        await self.lane(kind).slot(rank)
+        await self._all.slot(rank)
+
+    async def turn_to_wipe(self) -> None:
+        """Wait until a wipe may be sent at once, before it is announced; the turn is kept for it."""
+        await self._slot(_WIPE, Rank.WISH)
+        self._kept.keep()
+
+    async def turn_to_poll(self) -> None:
+        """Wait until a poll would be in nobody's way, or has waited long enough."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(PASSED / self._all.rate, LONGEST_WAIT_S)):
+                await self._all.unwanted()
 
     def throttled(self, kind: str, *, silence_s: float | None = None, limit: float | None = None) -> None:
         """Note that a call of *kind* was refused for being too fast; see `Lane.throttled`."""
+        now = asyncio.get_running_loop().time()
+        self._refused[kind] = now
+        if any(at > now - SHARED_S for other, at in self._refused.items() if other != kind):
+            self._all.throttled(silence_s=silence_s, limit=limit)
+            self._kept.lose()
+        if kind == _WIPE:
+            self._kept.lose()
         self.lane(kind).throttled(silence_s=silence_s, limit=limit)
 
     def succeeded(self, kind: str) -> None:
         """Note that a call of *kind* was not refused for being too fast."""
+        self._all.succeeded()
         self.lane(kind).succeeded()
 
     def slowed(self) -> dict[str, float]:

@@ -25,7 +25,6 @@ from typing import Any, TypeVar
 
 from fleet.clock import cancel_all
 from fleet.cloud.api import Accepted, ReinstallOrder, Trail, Wipe
-from fleet.cloud.ecs.pacer import Turns
 from fleet.cloud.http import id_segment, segment
 from fleet.cloud.openstack import classify, orders, parse
 from fleet.cloud.openstack.classify import Purpose
@@ -64,7 +63,6 @@ class NovaCloud:
 
     def __init__(self, session: Session, *, page_size: int = PAGE_SIZE) -> None:
         self._session = session
-        self._turns = Turns()
         self._page_size = page_size
         self._pages = 1
         self._installations = Installations(self._log, self._line)
@@ -81,7 +79,7 @@ class NovaCloud:
         """
         if only is not None and len(only) <= max(FEW, self._pages):
             return await self._one_by_one(sorted(only))  # a set has no order that a seed repeats
-        found = await self._all_pages()
+        found = await self._all_pages(poll=only is not None)
         wanted = [raw for raw in found.values() if only is None or raw.server.id in only]
         # Of a server that Nova cannot reach just now only a read of its own says that it is there.
         clear = [raw for raw in wanted if not raw.in_doubt]
@@ -110,8 +108,11 @@ class NovaCloud:
 
     async def turn_to_wipe(self) -> None:
         """Wait until a rebuild may be sent at once; see `fleet.cloud.api.TakesTurns`."""
-        await self._session.turn("reinstall")
-        self._turns.keep()
+        await self._session.turn_to_wipe()
+
+    async def turn_to_poll(self) -> None:
+        """Wait until a poll would be in nobody's way; see `fleet.cloud.api.TakesTurns`."""
+        await self._session.turn_to_poll()
 
     async def reinstall(self, order: ReinstallOrder, *, send_by: float, timeout_s: float) -> Accepted:
         """Rebuild one server; see `fleet.cloud.api.Cloud.reinstall`.
@@ -119,9 +120,7 @@ class NovaCloud:
         When this is cancelled the outcome is unknown.
         """
         what = f"rebuild of server {order.server}"
-        if not self._turns.use():
-            await self.turn_to_wipe()  # before the look: a queue, or a silence, makes it an old one
-            self._turns.use()
+        await self._session.slot("reinstall")  # before the look: a queue, or a silence, makes it an old one
         body = orders.rebuild(order, image=await self._image_before(order, what))
         call = Call(
             "reinstall",
@@ -183,8 +182,8 @@ class NovaCloud:
 
     # -- reading --------------------------------------------------------------------------------------
 
-    async def _raw(self, server: ServerId) -> Raw:
-        call = Call("show", f"reading server {server}", f"/servers/{id_segment(server)}")
+    async def _raw(self, server: ServerId, *, poll: bool = False) -> Raw:
+        call = Call("show", f"reading server {server}", f"/servers/{id_segment(server)}", poll=poll)
         raw = await self._session.ask(call, lambda body: parse.server(body, server))
         if raw.in_doubt:
             raise Unavailable(f"reading server {server}: Nova does not reach its cell just now")
@@ -194,13 +193,13 @@ class NovaCloud:
     async def _one_by_one(self, servers: Sequence[ServerId]) -> list[Server]:
         async def read(server: ServerId) -> Server | None:
             with contextlib.suppress(NotFound):
-                return await self.server(server)
+                return await self._installations.complete(await self._raw(server, poll=True))
             return None
 
         found = await _several(sorted(servers), read)
         return [server for server in found if server is not None]
 
-    async def _all_pages(self) -> dict[ServerId, Raw]:
+    async def _all_pages(self, *, poll: bool) -> dict[ServerId, Raw]:
         """Read all pages; each begins behind the last server of the one before, so none is skipped."""
         found: dict[ServerId, Raw] = {}
         marker = ""
@@ -211,6 +210,7 @@ class NovaCloud:
                 f"listing servers, page {number}",
                 f"/servers/detail?limit={self._page_size}{behind}",
                 timeout_s=LIST_TIMEOUT_S,
+                poll=poll,
             )
             try:
                 servers, more = await self._session.ask(call, parse.page)

@@ -50,6 +50,7 @@ class Call:
         kind: For the pacer and the counts.
         what: For messages.
         path: Behind the service's base URL, already quoted.
+        poll: It may wait for those that act.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Call:
     body: bytes | None = None
     timeout_s: float = READ_TIMEOUT_S
     send_by: float | None = None
+    poll: bool = False
 
     def __repr__(self) -> str:  # the body may hold a password
         return f"Call({self.what})"
@@ -139,14 +141,24 @@ class Session:
             await self.microversion()
         return await self._ask(call, read)
 
-    async def turn(self, kind: str) -> None:
+    async def turn_to_wipe(self) -> None:
+        """Wait until a wipe may be sent at once; see `fleet.cloud.api.TakesTurns`."""
+        await self.microversion()
+        await self._login.logged_in()
+        await self._pacer.turn_to_wipe()
+
+    async def slot(self, kind: str) -> None:
         """Wait until a call of *kind* may be made, for whoever has to look again once it may."""
         await self.microversion()
         await self._login.logged_in()
         await self._pacer.slot(kind)
 
+    async def turn_to_poll(self) -> None:
+        """Wait until a poll would be in nobody's way; see `fleet.cloud.api.TakesTurns`."""
+        await self._pacer.turn_to_poll()
+
     async def once(self, call: Call) -> Response:
-        """Make the call that wipes, whose `turn` it is. Return its answer if that is a success.
+        """Make the call that wipes, whose turn it is. Return its answer if that is a success.
 
         Raises:
             CloudError: What the answer, or the lack of one, lets the caller do.
@@ -219,7 +231,7 @@ class Session:
         for repeated in (False, True):
             logged_in = await self._login.logged_in()
             if repeated or not has_turn:
-                await self._pacer.slot(call.kind)
+                await self._pacer.slot(call.kind, poll=call.poll)
             request, ours = await self._request(call, logged_in)
             # The transport looks again when it is connected; a queue may have taken the time already.
             if call.send_by is not None and self._clock.boottime() > call.send_by:
