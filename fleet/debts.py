@@ -81,7 +81,14 @@ async def put_back(server: ServerState, ctx: Context) -> None:
 
 
 async def pay(server: ServerState, ctx: Context) -> str | None:
-    """Undo what is owed to a server; return what could not be undone, and stays owed."""
+    """Undo what is owed to a server; return what could not be undone, and stays owed.
+
+    A server that was verified some time ago is looked at first: who is off or gone by now gets no traffic.
+    """
+    if server.phase is Phase.VERIFIED and (why := await _is_away(server, ctx)) is not None:
+        for debt in sorted(server.owed):
+            ctx.record(UndoFailed(server=server.id, debt=debt, why=why))
+        return why
     if server.stopped_by_us and (server.giving_up is not None or server.phase is Phase.FAILED):
         try:
             why = await _start(server, ctx)
@@ -97,6 +104,15 @@ async def pay(server: ServerState, ctx: Context) -> str | None:
     debts = sorted(server.owed, key=int, reverse=True)
     wrong = [why for debt in debts if (why := await _undo(server, ctx, debt)) is not None]
     return "; ".join(wrong) or None
+
+
+async def _is_away(server: ServerState, ctx: Context) -> str | None:
+    """Say why a server that was verified is not there any more; None for one that is given back off."""
+    try:
+        seen = await ctx.look(server)
+    except NotFound:
+        return "it does not exist any more"
+    return None if seen.is_on or server.was_off else f"it was verified, and is {seen.state()} by now"
 
 
 async def _start(server: ServerState, ctx: Context) -> str | None:

@@ -145,6 +145,20 @@ def test_an_undo_that_goes_on_failing_stays_owed_and_the_run_does_not_end_well()
     assert owed(night, "web-1") == {}
 
 
+def test_who_was_stopped_since_it_was_verified_gets_no_traffic() -> None:
+    """A later life would pay what is left; somebody has switched the server off between the two."""
+    story = hooked(
+        "web-1",
+        outcomes={"web-1/undo-2": ("fails",) * 3},
+        faults=(fault("stopped-by-other", server="web-1", from_s=600.0),),
+    )
+    night = told(replace(story, nights_s=(3600.0,)))
+    assert night.phases() == {"web-1": "verified"}
+    assert calls(night, "web-1")[6:] == [], "the resume has looked first"
+    assert night.endings[1].code is Exit.FAILED
+    assert owed(night, "web-1") == {"2": True}
+
+
 def test_a_server_that_failed_after_its_wipe_gets_no_traffic() -> None:
     """Its debts stay owed, however often the run is resumed."""
     night = told(hooked("web-1", "web-2", faults=(fault("job-fails", server="web-1", count=9),)))

@@ -135,8 +135,11 @@ class RehearsedHooks:
 
     def _was_off(self, server: str) -> bool:
         """Tell whether the journal found the server off: then it is given back off."""
-        for line in self._disk.data.splitlines():
-            if b'"event":"Stopped"' in line and b'"server":"%s"' % server.encode() in line:
+        lines = [line for line in self._disk.data.splitlines() if b'"server":"%s"' % server.encode() in line]
+        # Who was put back waits as anybody does, and is found anew: somebody may have stopped it meanwhile.
+        back = [number for number, line in enumerate(lines) if b'"event":"PutBack"' in line]
+        for line in lines[back[-1] if back else 0 :]:
+            if b'"event":"Stopped"' in line:
                 return b'"was_off":true' in line
         # It was never looked at so far: what was off then is off now.
         return b'"event":"StopRequested","server":"%s"' % server.encode() not in self._disk.data
