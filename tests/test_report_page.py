@@ -211,7 +211,7 @@ def test_figures_add_up_on_every_surface(timeline: Timeline) -> None:
 
 def test_failures_are_grouped_by_cause(timeline: Timeline) -> None:
     """The same code in the same phase is one cause, whatever name stands in its words."""
-    (cause,) = causes_of(timeline.run)
+    (cause,) = causes_of(timeline.run, "r")
     assert (cause.code, cause.requests) == ("Ecs.0605", ("req-3", "req-4"))
     assert [server.label for server in cause.servers] == ["web-3", "web-4"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +28,7 @@ class Cause:
         words: The first one's reason.
         requests: Request ids that the cloud's support asks for.
         shared: What they have in common that no verified server has, in words.
+        retry: The command that gives these very servers another try, once the cause is mended.
     """
 
     phase: str
@@ -35,6 +38,7 @@ class Cause:
     servers: tuple[ServerState, ...]
     requests: tuple[str, ...]
     shared: tuple[str, ...]
+    retry: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,14 @@ class PhaseTimes:
     seconds: tuple[float, ...]
 
 
-def causes_of(run: Run) -> list[Cause]:
-    """Return failed servers by cause, the commonest first."""
+def causes_of(run: Run, name: str) -> list[Cause]:
+    """Return failed servers by cause, the commonest first.
+
+    Args:
+        run: As the journal tells it.
+        name: What the command line finds the run by.
+    """
+    called = Counter(server.member.name for server in run.servers.values())
     alike: dict[tuple[Phase | None, str], list[ServerState]] = {}
     for server in run.servers.values():
         if server.phase is Phase.FAILED:
@@ -61,6 +71,11 @@ def causes_of(run: Run) -> list[Cause]:
             servers=tuple(servers),
             requests=tuple(server.request_id for server in servers if server.request_id),
             shared=tuple(in_common(run, servers)),
+            retry=shlex.join(
+                ["fleet", "retry", name]
+                + [each.label if called[each.member.name] == 1 else each.id for each in servers]
+            )
+            + " --reason …",
         )
         for servers in alike.values()
     ]
@@ -141,9 +156,9 @@ def as_document(
                 "phase": cause.phase, "code": cause.code or None, "reason": cause.words,
                 "hint": cause.hint or None,
                 "servers": [server.label for server in cause.servers], "request_ids": list(cause.requests),
-                "in_common": list(cause.shared),
+                "in_common": list(cause.shared), "next": cause.retry,
             }
-            for cause in causes_of(run)
+            for cause in causes_of(run, name)
         ],
         "never_touched": [
             {"reason": reason, "servers": [server.label for server in servers]}

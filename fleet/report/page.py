@@ -179,7 +179,7 @@ class View:
             [(life.begin, life.end) for life in timeline.lives[:-1]] + [(timeline.lives[-1].begin, end)]
         )
         self.chart = _chart(timeline, self.axis, self.axis.at(self.until))
-        self.causes = causes_of(self.run)
+        self.causes = causes_of(self.run, name)
         self.waiting = waiting_by_reason(self.run, now, worked_on, seen)
         self.rows = [self._row(index, server) for index, server in enumerate(self.document["servers"])]
         self.waves = self._waves()

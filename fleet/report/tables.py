@@ -146,6 +146,7 @@ def as_markdown(document: dict[str, Any]) -> str:
         shared = f"; all of {_md(' and '.join(cause['in_common']))}" if cause["in_common"] else ""
         what = f"{cause['phase']}: {_md(cause['reason'])}{code}{requests}{shared}"
         lines.append(f"- **{len(cause['servers'])}** while {what} — {_md(', '.join(cause['servers']))}")
+        lines.append(f"  Next: `{cause['next'].replace('`', '')}`")
     if document["never_touched"]:
         lines += ["", "## Never touched", ""]
         lines += [f"- {len(each['servers'])} x {_md(each['reason'])}" for each in document["never_touched"]]
