@@ -16,12 +16,11 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 
-import structlog
-
 from fleet.commands import usual
 from fleet.core.events import Event
 from fleet.core.state import Run
 from fleet.journal import Listener
+from fleet.logs import get_logger
 
 LINGER_S = 10.0
 """Where few servers are in flight at a time there is often nobody for a moment."""
@@ -42,7 +41,7 @@ class Inhibitor:
 
     def __init__(self, run: Run, program: str, *, wanted: bool) -> None:
         self._run = run
-        self._log = structlog.get_logger().bind(run=run.id)
+        self._log = get_logger().bind(run=run.id)
         self._program = program
         self._wanted = wanted
         self._holding: asyncio.Task[None] | None = None

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import structlog
-
 from fleet import history
 from fleet.checks import NetworkChecker
 from fleet.claims import Claim, claim_servers, half_done_of
@@ -35,6 +33,7 @@ from fleet.engine import Engine
 from fleet.errors import Exit, FleetError, JournalError, PlanError, Problem
 from fleet.hooks import CommandHooks
 from fleet.journal import Journal, Listener, Recorder, Tail
+from fleet.logs import get_logger
 from fleet.machine import machine_of
 from fleet.orders import Orders
 from fleet.outlook import Outlook
@@ -245,7 +244,7 @@ def _tell_when_settled(run: Run, seen: Sequence[tuple[Kind, float]]) -> Listener
 
     def listen(event: Event, at: datetime) -> None:
         if isinstance(event, RunHeld | RunDrained) and run.in_flight:
-            structlog.get_logger().info("Settling", run=run.id, what=settling(run, at, seen).words(at))
+            get_logger().info("Settling", run=run.id, what=settling(run, at, seen).words(at))
 
     return listen
 
@@ -264,7 +263,7 @@ async def _listen(life: Life, engine: Engine, promise: Callable[[], str]) -> Con
     try:
         await control.open()
     except FleetError as error:  # a night is not lost for it: signals still work
-        structlog.get_logger().warning(str(error), run=life.run.id)
+        get_logger().warning(str(error), run=life.run.id)
     return control
 
 

@@ -84,7 +84,12 @@ def test_help_shows_an_example(tmp_path: Path, command: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "heavy"),
-    [(["--help"], HEAVY), (["status"], HEAVY), (["runs"], HEAVY), (["run", "-h"], {"aiohttp"})],
+    [
+        (["--help"], HEAVY),
+        (["status"], HEAVY),
+        (["runs"], HEAVY),
+        (["run", "-h"], {"aiohttp", "rich.console"}),
+    ],
 )
 def test_what_is_not_needed_is_not_imported(tmp_path: Path, arguments: list[str], heavy: set[str]) -> None:
     done = subprocess.run(

@@ -21,6 +21,7 @@ from fleet.core.settings import Settings
 from fleet.core.state import Phase, Run
 from fleet.errors import Exit, FleetError
 from fleet.journal import load
+from fleet.logs import get_logger
 from fleet.notify import PAUSES, Courier, Message
 from fleet.report.metrics import Seen, file_for, metrics_of, write_metrics
 from fleet.report.notice_forms import FORMS, Form, as_data
@@ -128,8 +129,6 @@ class Telling:
 
         Where a list costs a call for each server (OpenStack), a long one is not asked for.
         """
-        import structlog  # noqa: PLC0415 - as `_Log`
-
         if run.settings.cloud.provider == "openstack" and len(run.servers) > FEW:
             return
         waiting = [each for each in run.servers.values() if each.phase is Phase.WAITING]
@@ -137,7 +136,7 @@ class Telling:
             words = drift(run, await cloud.servers(), waiting, now())
         except FleetError:  # whoever works on servers meets it as well, and says so
             return
-        logger = structlog.get_logger().bind(run=run.id)
+        logger = get_logger().bind(run=run.id)
         for line in words:
             logger.warning("ListDrifted", what=line)
         if not words:
@@ -271,9 +270,7 @@ class _Log(_Talk):
     """Logs what was delivered and what was not."""
 
     def tell(self, to: str, message: Message, why: str | None) -> None:
-        import structlog  # noqa: PLC0415 - only where a run is worked on
-
-        logger = structlog.get_logger()
+        logger = get_logger()
         if why is None:
             logger.info("Notified", to=to, notice=message.event, title=message.title)
         else:

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import structlog
-
+from fleet.logs import get_logger
 from fleet.report import meter
 from fleet.report.figures import Miscounted, figures
 from fleet.report.glance import Eye, Glance
@@ -79,7 +78,7 @@ class Beside:
             try:
                 act()
             except Exception as error:  # noqa: BLE001 - a display that fails must not end a run
-                structlog.get_logger().warning("DisplayFailed", why=f"{type(error).__name__}: {error}")
+                get_logger().warning("DisplayFailed", why=f"{type(error).__name__}: {error}")
                 return
             pause = max(seconds, _SHARE * (time.monotonic() - began))
 
@@ -115,4 +114,4 @@ class Beside:
         }
         always = ("selected", "verified", "failed", "skipped", "in_flight", "in_doubt", "never_touched")
         told = {key: value for key, value in said.items() if value or key in always}
-        structlog.get_logger().info("StillWorking", run=run.id, **told)
+        get_logger().info("StillWorking", run=run.id, **told)
