@@ -85,6 +85,8 @@ class Schedule:
 
     def at(self, now: datetime) -> State:
         """Say what holds at *now*."""
+        if self.is_always_open:
+            return State()
         upcoming = next(self.openings(now), None)
         if upcoming is not None and _utc(upcoming.start) <= _utc(now):
             sight = _utc(now) + HORIZON
