@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
@@ -10,6 +12,8 @@ from story_support import calm, told
 
 from fleet.cli.main import run_command_line
 from fleet.errors import Exit
+from fleet.rehearsal.rehearse import most_in_flight
+from fleet.rehearsal.stories import Told
 
 PLAN = """\
 version: 1
@@ -71,3 +75,16 @@ def test_a_changed_byte_is_seen(tmp_path: Path) -> None:
     journal = tmp_path / "journal.jsonl"
     journal.write_bytes(told(calm("web-1")).journal.replace(b'"Verified"', b'"Verifies"'))
     assert run_command_line(["check", str(journal)]) == Exit.FAILED
+
+
+def test_most_in_flight_counts_nobody_who_was_left_alone_or_put_back() -> None:
+    """Who has changed, or is put back since the run is held, has left: the limit is never exceeded."""
+    ways = (
+        ("Admitted", "Skipped"),
+        ("Admitted", "PutBack"),
+        ("Admitted", "Failed"),
+        ("Admitted", "Verified"),
+    )
+    events = [{"event": kind, "server": f"web-{number}"} for number, way in enumerate(ways) for kind in way]
+    night = cast("Told", SimpleNamespace(events=lambda: events))
+    assert most_in_flight(night) == 1

@@ -244,7 +244,7 @@ def most_in_flight(told: Told) -> int:
         if event["event"] == "Admitted":
             flying.add(event["server"])
             most = max(most, len(flying))
-        elif event["event"] in {"Verified", "Failed"}:
+        elif event["event"] in {"Verified", "Failed", "Skipped", "PutBack"}:
             flying.discard(event["server"])
     return most
 
