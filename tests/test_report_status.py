@@ -196,6 +196,22 @@ def test_long_lists_are_cut_unless_all_is_wanted() -> None:
     assert sum("broken" in line for line in last) == 20
 
 
+def test_a_held_run_says_since_when_and_when_those_in_flight_settle() -> None:
+    """Also one that a process works on: its state is "running", and somebody has to know that it is held."""
+    run = a_bit_of_everything()
+    apply(run, ev.RunHeld(reason="INC-4711 (ann)", by="ann"), AT)
+    since = f"held since {AT:%Y-%m-%d %H:%M} UTC"
+    assert f"\n{since}\n" in text(run)
+    words = text(run, worked_on="pid 1")
+    assert f"\n{since}: INC-4711 (ann)\n3 in flight, 1 of them in doubt, settle " in words
+    assert ": 2 are brought to their end, 1 not wiped yet is put back\n" in words
+    data = as_data(run, worked_on="pid 1", now=NOW, name="r")
+    assert (data["held"], data["held_since"]) == ("INC-4711 (ann)", AT)
+    apply(run, ev.RunReleased(reason="over", by="ann"), AT)
+    apply(run, ev.RunDrained(reason="lunch"), AT)
+    assert "\ndraining: lunch\n3 in flight" in text(run, worked_on="pid 1")
+
+
 def test_the_last_words_say_how_to_go_on_and_say_it_last() -> None:
     found = list(summary(a_bit_of_everything(), now=NOW, name="r", journal="/j.jsonl"))
     assert found[0] == "r: unfinished: its process has ended after 10m00s"

@@ -12,6 +12,7 @@ from fleet.core import causes
 from fleet.core.forecast import Forecast, Kind
 from fleet.core.outside import ANY_TIME, Outside
 from fleet.core.rollout import approval_awaited, why_held_again, why_waiting
+from fleet.core.settling import settling
 from fleet.core.state import IN_FLIGHT, START, Phase, Run, ServerState, is_payable, owes_undoing
 from fleet.core.windows import of_plan
 from fleet.report.figures import figures, headline, rows_amount_to
@@ -90,6 +91,8 @@ def as_data(
         "last_event_at": run.last_at,
         "state": state_word(run, worked_on),
         "held": run.held,
+        "held_since": None if run.held is None else run.held_at,
+        "drained": run.drained,
         "groups_held": [{"group": group, "reason": reason} for group, reason in run.groups_held],
         "awaits_approval": _awaited(run),
         "owed": [
@@ -208,6 +211,7 @@ def as_text(
     """
     shown = 10**9 if everything else _SHOWN
     yield f"{run.id}: {state_word(run, worked_on)}"
+    yield from _stopped(run, worked_on, now, seen)
     yield from owed_lines(run, shown=shown)
     yield headline(run)
     for target in run.targets.values():
@@ -243,6 +247,19 @@ def as_text(
     if (step := next_step(run, worked_on, name)) is not None:
         yield f"next: {step}"
     figures(run)
+
+
+def _stopped(run: Run, worked_on: str | None, now: datetime, seen: Seen | None) -> Iterator[str]:
+    """Yield since when a run is held, by whom and why, and when those in flight settle."""
+    if run.is_settled or (run.held is None and run.drained is None):
+        return
+    if run.held is not None:
+        since = f"{run.held_at:%Y-%m-%d %H:%M} UTC" if run.held_at else "before"
+        yield f"held since {since}" + ("" if worked_on is None else f": {run.held}")
+    elif worked_on is not None:
+        yield f"draining: {run.drained}"
+    if worked_on is not None and run.in_flight:
+        yield settling(run, now, seen or ()).words(now)
 
 
 def _flying(server: ServerState, now: datetime) -> str:
