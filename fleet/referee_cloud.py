@@ -7,7 +7,7 @@ soundness is the referee's matter; here it is believed, and compared with eviden
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -129,7 +129,8 @@ def compare(journal: bytes, evidence: Evidence) -> Comparison:
     found = Comparison(servers=len(servers))
     if evidence.source is not None:
         _compare_wipes(found, servers, evidence, began, ended)
-    _compare_disks(found, servers, evidence)
+    since = {each.server for each in evidence.records if each.accepted and each.at > ended}
+    _compare_disks(found, servers, evidence, since)
     return found
 
 
@@ -214,11 +215,16 @@ def _compare_server(
             found.odd.append(f"{server.name}: its reinstall of {when} is not in {evidence.source}")
 
 
-def _compare_disks(found: Comparison, servers: Mapping[str, _Server], evidence: Evidence) -> None:
+def _compare_disks(
+    found: Comparison, servers: Mapping[str, _Server], evidence: Evidence, since: Collection[str]
+) -> None:
+    """Compare the disks; of who was wiped *since*, by the cloud's own record, another one is no wonder."""
     for server_id, server in servers.items():
         if server_id not in evidence.disks:
             found.odd.append(f"{server.name} does not exist any more")
             continue
+        if server_id in since:
+            continue  # and noted so
         disk = evidence.disks[server_id]
         touched = any(request.said in {"accepted", "unknown"} for request in server.requests)
         if server.state == "verified" and disk != server.new_disk:

@@ -135,6 +135,15 @@ def test_servers_that_are_not_as_the_run_left_them(disks: dict[str, str], words:
     assert judged(journal(*done()), source=None, disks=disks).odd == [words]
 
 
+@pytest.mark.parametrize(("minute", "odd"), [(60, 0), (-3, 1)])
+def test_a_later_wipe_on_record_explains_another_disk(minute: int, odd: int) -> None:
+    """An audit of an old run names nobody whom a later one has reinstalled; an earlier one is no reason."""
+    wiped = record("job-9", minute=minute, by="fleet")
+    found = judged(journal(*done()), record(), wiped, disks={"web-1": "other"})
+    assert len(found.odd) == odd
+    assert len(found.notes) == 1
+
+
 def test_who_is_in_flight_may_have_any_disk() -> None:
     data = journal(*done()[:4])
     for disk in ("old", "new", None):
