@@ -88,6 +88,22 @@ def test_a_server_of_which_only_the_id_is_known():
     assert parse.server(json.dumps({"server": {"id": SERVER}}).encode(), SERVER) == Server(id=SERVER)
 
 
+@pytest.mark.parametrize("others", [0, 9], ids=["a list by id", "everybody's page"])
+def test_only_who_has_changed_is_made_anew(others):
+    """And whoever was not asked for is not made at all; whose JSON changed by a byte is looked at again."""
+    raw = [FULL | {"id": f"s{number}", "name": f"n{number}"} for number in range(3 + others)]
+    asked = {"s0", "s1"}
+    before = parse.page(json.dumps({"servers": raw}).encode(), asked)
+    raw[1] = raw[1] | {"status": "SHUTOFF"}
+    again = parse.page(json.dumps({"servers": raw, "count": 3}).encode(), asked, before.made_from)
+    assert again.ids == [each["id"] for each in raw]
+    assert [each.id for each in again.servers] == ["s0", "s1"]
+    assert again.servers[0] is before.servers[0]
+    assert again.servers[1].status == "SHUTOFF"
+    assert before.servers[1].status != "SHUTOFF"
+    assert list(again.made_from.values()) == again.servers
+
+
 def volumes(*items, root="/dev/vda"):
     return parsed(
         **{"os-extended-volumes:volumes_attached": list(items), "OS-EXT-SRV-ATTR:root_device_name": root}
