@@ -126,7 +126,7 @@ def test_a_server_in_doubt_stays_claimed_while_its_run_is_dead(tmp_path: Path) -
     """The worst case without claims: a lost answer and another's reinstall look the same on the disk."""
     with machines(tmp_path, fleet_text(1)) as (bastion, laptop, cloud):
         cloud.order({"kind": "lands-late", "when": {"call": "reinstall"}, "seconds": 600.0})
-        first = bastion.start("run", plan(bastion, settle="60s"), "--yes")
+        first = bastion.start("run", plan(bastion, settle="15s"), "--yes")
         bastion.wait_for("ReinstallRequested", child=first)
         first.kill()
         second = plan(laptop)
