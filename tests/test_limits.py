@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_concurrency_of_the_plan_is_over_all_targets() -> None:
     run = open_run(
         (target("db", concurrency=2), 4), (target("web", concurrency=2, needs=()), 4), concurrency=3
     )
-    assert start(run) == ["db-1", "db-2", "web-1"]
+    assert start(run) == ["db-1", "web-1", "db-2"]
     assert why(run, "web-2") == "concurrency 3 of the plan is reached"
 
 
@@ -137,8 +138,8 @@ def test_a_target_that_asks_for_more_than_the_plan_raises_it() -> None:
     run = open_run(
         (target("db", concurrency=4), 4), (target("web", concurrency=2, needs=()), 4), concurrency=2
     )
-    assert start(run) == ["db-1", "db-2", "db-3", "db-4"]
-    assert why(run, "web-1") == "concurrency 4 of the plan is reached"
+    assert start(run) == ["db-1", "web-1", "db-2", "web-2"]
+    assert why(run, "db-3") == "concurrency 4 of the plan is reached"
 
 
 def test_so_many_are_in_flight_as_the_rate_can_look_after() -> None:
@@ -148,6 +149,19 @@ def test_so_many_are_in_flight_as_the_rate_can_look_after() -> None:
     run.settings = msgspec.structs.replace(run.settings, cloud=cloud)
     assert start(run) == ["web-1", "web-2", "web-3", "web-4"]
     assert why(run, "web-5") == "requests_per_second 0.2 lets 4 be in flight"
+
+
+def test_targets_side_by_side_share_what_the_run_may_have_in_flight() -> None:
+    """Not the first of them alone: whoever has the fewest in flight is served first."""
+    run = open_run(
+        (target("big", concurrency=9), 9), (target("web", concurrency=9, needs=()), 9),
+        (target("small", concurrency=2, needs=()), 9),
+    )  # fmt: skip
+    cloud = msgspec.structs.replace(run.settings.cloud, requests_per_second=0.4)
+    run.settings = msgspec.structs.replace(run.settings, cloud=cloud)
+    assert Counter(server.split("-")[0] for server in start(run)) == {"big": 3, "web": 3, "small": 2}
+    settle(run, "verified", "big-1", "big-2", "web-1")
+    assert Counter(server.split("-")[0] for server in start(run)) == {"big": 2, "web": 1}
 
 
 def test_max_unavailable_lets_so_many_be_out_and_counts_those_left_down() -> None:
@@ -203,11 +217,11 @@ def test_spread_counts_each_value_over_all_targets() -> None:
         (target("db", spread={"availability_zone": 2}), zones),
         (target("web", spread={"availability_zone": 3}, needs=()), zones),
     )
-    assert start(run) == ["db-1", "db-2", "db-4", "db-5", "web-1", "web-4", "web-5"]
-    assert why(run, "db-3") == "zone z1 is at its limit: 2 out of service"
-    assert why(run, "web-2") == "zone z1 is at its limit: 3 out of service"
+    assert start(run) == ["db-1", "web-1", "db-4", "web-2", "db-5", "web-4", "web-5"]
+    assert why(run, "db-2") == "zone z1 is at its limit: 2 out of service"
+    assert why(run, "web-3") == "zone z1 is at its limit: 3 out of service"
     settle(run, "verified", "web-1", "db-1")
-    assert start(run) == ["db-3", "web-2"]
+    assert start(run) == ["db-2", "web-3"]
 
 
 def test_spread_counts_the_dead_and_takes_no_value_for_a_value() -> None:
@@ -249,10 +263,10 @@ def test_never_more_than_opens_as_servers_are_verified() -> None:
 def test_never_more_than_of_the_run_counts_all_targets() -> None:
     cap = Budget(never_more_than=NeverMoreThan(at_least=2, of_verified=100))
     run = open_run((target("db"), 3), (target("web", needs=()), 3), budget=cap)
-    assert start(run) == ["db-1", "db-2"]
-    settle(run, "verified", "db-1", "db-2")
+    assert start(run) == ["db-1", "web-1"]
+    settle(run, "verified", "db-1", "web-1")
     settle(run, "lost", "db-3")
-    assert start(run) == ["web-1"]
+    assert start(run) == ["db-2"]
     assert why(run, "web-2") == "never_more_than 2 with 2 verified: 1 failed, 1 in flight"
 
 

@@ -101,7 +101,7 @@ def decide(run: Run, outside: Outside = ANY_TIME) -> Decision:
     if run.drained is not None:
         return Decision(bake=bake, waits=Why(Kind.STATE, f"drained: {run.drained}"))
     room = _Room(run, outside)
-    passed = list(_fill(run, room))
+    passed = _fill(run, room)
     if room.taken or run.in_flight or bake:
         return Decision(start=tuple(room.taken), bake=bake)
     if not passed:
@@ -133,29 +133,46 @@ def why_held_again(run: Run) -> str | None:
     if run.in_flight or run.is_settled:
         return None
     room = _Room(run, ANY_TIME, released=True)
-    passed = list(_fill(run, room))
+    passed = _fill(run, room)
     stuck = None if room.taken else _person(passed)
     return stuck.words if stuck else None
 
 
-def _fill(run: Run, room: _Room) -> Iterator[Why]:
-    """Take whom the limits let through; yield why the others are passed over."""
+def _fill(run: Run, room: _Room) -> list[Why]:
+    """Take whom the limits let through; return why the others are passed over.
+
+    Targets that run side by side take turns, the one with the fewest in flight first: what they share (the
+    run's concurrency, calls a second) must not go to the first of them alone.
+    """
+    passed: dict[str, list[Why]] = {}
+    lines: dict[str, Iterator[ServerId]] = {}
     for target in run.targets.values():
         if target.finished:
             continue
-        if (why := room.why_not_target(target)) is not None:
-            if why.kind is not Kind.TURN:
-                yield why
-            continue
-        for server_id in target.waves[target.current].waiting:
-            server = run.servers[server_id]
-            why = room.why_not_more(target, down=server.is_out) or room.why_not(server)
-            if why is None:
-                room.take(server)
-                continue
-            yield why
-            if room.is_full(target):
-                break
+        if (why := room.why_not_target(target)) is None:
+            lines[target.name] = iter(target.waves[target.current].waiting)
+        passed[target.name] = [why] if why is not None and why.kind is not Kind.TURN else []
+    while lines:
+        target = run.targets[min(lines, key=room.in_flight)]
+        if not _take_next(run, room, target, lines[target.name], passed[target.name]):
+            del lines[target.name]
+    return [why for whys in passed.values() for why in whys]
+
+
+def _take_next(
+    run: Run, room: _Room, target: TargetState, line: Iterator[ServerId], passed: list[Why]
+) -> bool:
+    """Take the next of a target whom the limits let through; tell whether there was one."""
+    for server_id in line:
+        server = run.servers[server_id]
+        why = room.why_not_more(target, down=server.is_out) or room.why_not(server)
+        if why is None:
+            room.take(server)
+            return True
+        passed.append(why)
+        if room.is_full(target):
+            return False
+    return False
 
 
 def why_waiting(run: Run, server: ServerState, outside: Outside = ANY_TIME) -> str:
@@ -315,6 +332,10 @@ class _Room:
             self._out[name] += 1
             self._out_by.update(self._run.spread_keys(server.member))
 
+    def in_flight(self, target: str) -> int:
+        """Return how many of a target are in flight, those just taken among them."""
+        return self._run.targets[target].in_flight + self._flying[target]
+
     def is_full(self, target: TargetState) -> bool:
         """Tell whether no further server of a target need be looked at."""
         return self.why_not_more(target, down=True) is not None or self._outside.closed is not None
@@ -335,7 +356,7 @@ class _Room:
             down: The server counts as out of service already.
         """
         run, rollout = self._run, self._run.plan_of(target.name).rollout
-        flying = target.in_flight + self._flying[target.name]
+        flying = self.in_flight(target.name)
         if flying >= (most := pace.concurrency(run, target)):
             why = "" if most == rollout.concurrency else ", lowered since more at once are slower"
             return Why(Kind.ROOM, f"concurrency {most} is reached{why}")
