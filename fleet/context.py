@@ -30,8 +30,9 @@ from fleet.errors import CloudError, NotFound, Rejected
 from fleet.hooks import Hooks, NoHooks, facts_of_server, filled
 from fleet.observe import Observer
 
-GATHER_S = 0.005
-"""How long a stop or start waits for others to share its call: those whom one read woke ask at once."""
+GATHER_S, GATHER_STARTS_S = 0.005, 0.05
+"""How long a stop or start waits for others to share its call. Those whom one read woke ask to be stopped at
+once; whoever is to be started has each had a look of its own before, and these come one after another."""
 
 MAX_BATCH = 500
 """Servers in one batch call: half of what the cloud takes in a minute (ECS API reference)."""
@@ -90,7 +91,7 @@ class Context:
         self._host = socket.gethostname()
         self._since: dict[ServerId, dict[str, float]] = {}
         self._stops = {force: Batch(partial(self._stop_all, force=force)) for force in (False, True)}
-        self._starts = Batch(self._start_all)
+        self._starts = Batch(self._start_all, gather_s=GATHER_STARTS_S)
 
     def end(self) -> None:
         """Ask for nothing more in calls that are shared, and so belong to no step; their retries included."""
@@ -360,8 +361,11 @@ class Batch:
     spoilt it. Only for calls that are safe to repeat.
     """
 
-    def __init__(self, call: Callable[[Sequence[ServerId]], Awaitable[object]]) -> None:
+    def __init__(
+        self, call: Callable[[Sequence[ServerId]], Awaitable[object]], *, gather_s: float = GATHER_S
+    ) -> None:
         self._call = call
+        self._gather_s = gather_s
         self._asked: dict[ServerId, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -382,7 +386,7 @@ class Batch:
             task.cancel()
 
     async def _flush(self) -> None:
-        await asyncio.sleep(GATHER_S)
+        await asyncio.sleep(self._gather_s)
         asked, self._asked = self._asked, {}
         servers = list(asked)
         for start in range(0, len(servers), MAX_BATCH):

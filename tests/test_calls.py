@@ -119,6 +119,22 @@ def test_more_in_flight_share_the_same_lists() -> None:
     assert found.per_server("list", "stop") <= 1.4
 
 
+def test_those_admitted_together_are_stopped_and_started_together() -> None:
+    """One call each, as long as the cloud takes equally long for everybody."""
+    alike = Durations(
+        stop_soft=Spread(20.0, 0.0),
+        start=Spread(20.0, 0.0),
+        queue=Spread(0.0, 0.0),
+        reinstall=Spread(90.0, 0.0),
+        job_lag=Spread(0.0, 0.0),
+        latency=Spread(0.01, 0.0),
+    )
+    found = cost(20, concurrency=20, durations=alike, ends_shutoff=1.0)
+
+    assert found.calls["stop"] == 1
+    assert found.calls["start"] <= 2
+
+
 def test_where_a_reinstall_takes_minutes_a_job_is_asked_for_seldom_before_its_end() -> None:
     found = cost(150, concurrency=25, durations=REAL, rate=20.0)
 

@@ -599,6 +599,58 @@ def test_tries_end_by_time_as_well():
     assert run_virtual(story()) <= 125.0
 
 
+def test_retry_after_slows_down_all_of_the_kind():
+    """Whoever asks for another server meanwhile waits as well; other calls do not."""
+    script = Script(
+        lambda request: (
+            answer(429, b"", retry_after="20")
+            if len(script.sent) == 1
+            else answer(200, {"server": {"id": request.url.rsplit("/", 1)[1]}, "job_id": JOB})
+        )
+    )
+
+    async def story():
+        client = cloud(script)
+
+        async def later():
+            await asyncio.sleep(1)
+            await client.server("another")
+
+        async def stop():
+            await asyncio.sleep(1)
+            await client.stop([SERVER], force=False)
+
+        await asyncio.gather(client.server(SERVER), later(), stop())
+
+    run_virtual(story())
+    assert [request.url.rsplit("/", 1)[1] for request in script.sent[:2]] == [SERVER, "action"]
+    assert all(at >= 20.0 for at in script.times[2:])
+
+
+def test_a_poll_lets_everybody_else_go_first():
+    """Of what is asked for at the same moment; the one read that belongs to nobody's wipe comes last."""
+
+    def reply(request):
+        return answer(200, {"server": {"id": request.url.rsplit("/", 1)[1]}, "job_id": JOB})
+
+    script = Script(reply)
+
+    async def story():
+        client = cloud(script, pacer=Pacer(1.0))
+        await client.server("first")
+        await asyncio.gather(
+            client.servers(only={"polled"}), client.server("looked-at"), client.stop([SERVER], force=False),
+            client.start([SERVER]),
+        )  # fmt: skip
+
+    run_virtual(story())
+    asked = [
+        next(iter(json.loads(request.body))) if request.body else request.url.rsplit("/", 1)[1]
+        for request in script.sent
+    ]
+    assert asked == ["first", "os-start", "os-stop", "looked-at", "polled"]
+
+
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_is_kept(form):
     date = format_datetime(datetime(2026, 12, 5, 20, tzinfo=UTC), usegmt=True)

@@ -50,6 +50,40 @@ def test_it_finds_a_limit_that_nobody_told(hidden, ceiling, window_s):
     assert refused <= 0.03
 
 
+@pytest.mark.parametrize("told", [None, 20.0])
+def test_two_runs_share_a_limit_without_knowing_of_each_other(told):
+    """Also where the cloud says how much it allows: to all together."""
+
+    async def story():
+        loop = asyncio.get_running_loop()
+        recent, answered, refused = deque(), [0, 0], [0, 0]
+
+        async def worker(number, pacer):
+            while loop.time() < 600:
+                await pacer.slot("job")
+                while recent and recent[0] <= loop.time() - 1.0:
+                    recent.popleft()
+                fine = len(recent) < 20
+                if fine:
+                    recent.append(loop.time())
+                await asyncio.sleep(0.05)
+                if fine:
+                    answered[number] += 1
+                    pacer.succeeded("job")
+                else:
+                    refused[number] += 1
+                    pacer.throttled("job", limit=told)
+
+        pacers = (Pacer(100.0), Pacer(40.0))
+        await asyncio.gather(*(worker(n, pacer) for n, pacer in enumerate(pacers) for _ in range(20)))
+        return answered, sum(refused)
+
+    answered, refused = run_virtual(story())
+    assert sum(answered) >= 0.75 * 20 * 600
+    assert min(answered) >= 0.35 * sum(answered)
+    assert refused <= 0.05 * sum(answered)
+
+
 def test_a_limit_that_is_not_reached_costs_nothing():
     share, refused = run_virtual(against(100, 20, 1))
 
@@ -179,9 +213,49 @@ async def order_of(pacer, *kinds):
 
 
 def test_who_acts_goes_before_who_looks_and_polls_come_last():
-    kinds = ("list", "job", "show", "stop", "reinstall")
+    kinds = ("list", "job", "show", "stop", "start")
+    assert run_virtual(order_of(Pacer(1.0), *kinds)) == ["start", "stop", "show", "job", "list"]
 
+    kinds = ("list", "job", "show", "stop", "reinstall")
     assert run_virtual(order_of(Pacer(1.0), *kinds)) == ["reinstall", "stop", "show", "job", "list"]
+
+
+def test_whoever_wants_to_announce_a_wipe_comes_behind_the_looks_of_those_who_may():
+    """All turns first, then all looks, would let the wipes out in one burst."""
+
+    async def story():
+        pacer, sent = Pacer(10.0), []
+        loop = asyncio.get_running_loop()
+
+        async def one():
+            await pacer.turn_to_wipe()
+            await pacer.slot("show")
+            await pacer.slot("reinstall")
+            sent.append(loop.time())
+
+        await asyncio.gather(*(one() for _ in range(20)))
+        return sent
+
+    got = run_virtual(story())
+    assert all(b - a >= 0.2 - 1e-6 for a, b in pairwise(got))
+
+
+def test_a_refusal_takes_kept_turns_away():
+    """They were given by a rate that has just proved too high."""
+
+    async def story():
+        pacer = Pacer(10.0)
+        for _ in range(3):
+            await pacer.turn_to_wipe()
+        await pacer.slot("reinstall")
+        free = asyncio.get_running_loop().time()
+        pacer.throttled("reinstall", silence_s=5.0)
+        await pacer.slot("reinstall")
+        return free, asyncio.get_running_loop().time()
+
+    free, after = run_virtual(story())
+    assert free == pytest.approx(0.2)
+    assert after >= 5.2
 
 
 def test_among_equals_it_is_first_come_first_served():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 
@@ -12,6 +13,8 @@ from fleet.clock import LoopClock, run_virtual
 from fleet.cloud.api import ReinstallOrder
 from fleet.cloud.ecs.auth import LoggedIn
 from fleet.cloud.ecs.endpoints import Offer
+from fleet.cloud.ecs.pacer import Pacer
+from fleet.cloud.http import Response
 from fleet.cloud.openstack.provider import assemble
 from fleet.core.model import Call, ServerId
 from fleet.core.settings import CloudSettings
@@ -247,3 +250,32 @@ async def test_nothing_is_sent_after_the_send_by_time():
         await cloud.rebuild(send_by=-1.0)
 
     assert cloud.wipes == []
+
+
+def test_a_poll_lets_everybody_else_go_first():
+    """One pacer for both providers: a start, a stop, a look, and then the read of those who wait."""
+    cloud = Cloud(TAKEN)
+
+    def about(request):
+        shown = cloud._answer(request)
+        asked = request.url.rsplit("/", 1)[1].encode()
+        return Response(shown.status, shown.headers, shown.body.replace(SERVER.encode(), asked))
+
+    async def story():
+        await cloud.client.server(SERVER)
+        cloud.script.steps = [about]
+        cloud.client._session._pacer = Pacer(1.0)
+        await cloud.client._session._pacer.slot("other")
+        await asyncio.gather(
+            cloud.client.servers(only={"polled"}), cloud.client.server("looked-at"),
+            cloud.client.stop([SERVER], force=False), cloud.client.start([SERVER]),
+        )  # fmt: skip
+
+    before = len(cloud.script.sent)
+    run_virtual(story())
+    asked = [
+        next(iter(json.loads(request.body))) if request.body else request.url.rsplit("/", 1)[1]
+        for request in cloud.script.sent[before:]
+    ]
+    order = [asked.index(each) for each in ("os-start", "os-stop", "looked-at", "polled")]
+    assert order == sorted(order)

@@ -126,11 +126,15 @@ class Lane:
 
     Args:
         ceiling: Calls a second that are never exceeded; above 0.
+
+    Attributes:
+        told: The limit in the cloud's own words, if it has said it and that is not long ago.
     """
 
     def __init__(self, ceiling: float) -> None:
         self.ceiling = ceiling
         self.rate = ceiling
+        self.told: float | None = None
         self._known: float | None = None
         self._head = _Door()
         self._next = 0.0
@@ -180,9 +184,10 @@ class Lane:
         """
         now = asyncio.get_running_loop().time()
         self._refused = now
-        if limit is not None and limit > 0:
-            self.rate = max(FLOOR, min(self.rate, NEAR * limit))
-            self._known, self._cut = limit, now
+        if limit is not None and 0 < limit < self.rate:  # else others share it: a cut as if nobody had told
+            self.rate = max(FLOOR, NEAR * limit)
+            self.told = self._known = limit
+            self._cut = now
         elif self._answered and now - self._cut > CUT_INTERVAL_S:
             # What was really asked may be far below what was allowed; cutting the latter changes nothing.
             # By half at most: seconds that were spent waiting out a refusal say little.
@@ -206,13 +211,15 @@ class Lane:
             return
         now = asyncio.get_running_loop().time()
         if self._known is not None and now - self._refused > FORGET_S:
-            self._known = None
+            self._known = self.told = None
         # Per call, so that an idle lane does not rise on no evidence; at most as much as a second brings.
         elapsed = min(1 / self.rate, max(0.0, now - max(self._raised, self._cut)), 1.0)
         self._raised = now
         near = self._known is not None and self.rate >= NEAR * self._known
         gain = CREEP * self.rate if near else min(RISE, self.rate)
         risen = self.rate + gain * elapsed
+        if self.told is not None:  # nothing is to be found out
+            risen = min(risen, max(self.rate, NEAR * self.told))
         if self._known is not None and not near:
             risen = min(risen, max(self.rate, NEAR * self._known))
         self.rate = min(self.ceiling, risen)
@@ -308,12 +315,14 @@ class Pacer:
         """Note that a call of *kind* was refused for being too fast; see `Lane.throttled`."""
         now = asyncio.get_running_loop().time()
         self._refused[kind] = now
-        if any(at > now - SHARED_S for other, at in self._refused.items() if other != kind):
+        known = limit is not None and limit == self._all.told
+        shared = known or any(at > now - SHARED_S for other, at in self._refused.items() if other != kind)
+        if shared:
             self._all.throttled(silence_s=silence_s, limit=limit)
+        if shared or kind == _WIPE:
             self._kept.lose()
-        if kind == _WIPE:
-            self._kept.lose()
-        self.lane(kind).throttled(silence_s=silence_s, limit=limit)
+        if not known:
+            self.lane(kind).throttled(silence_s=silence_s, limit=limit)
 
     def succeeded(self, kind: str) -> None:
         """Note that a call of *kind* was not refused for being too fast."""
