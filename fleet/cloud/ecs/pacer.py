@@ -6,9 +6,9 @@ throttling cuts and success raises, and all lanes together stay below the ceilin
 refused at about the same time the limit is one for all of them, and what all make together is cut.
 
 Who acts goes first: a wipe that was announced and a start that brings a server back, then stops, then looks
-of servers by themselves, then those who want to announce a wipe, then whatever else somebody waits for, jobs
-among it. A poll takes the turn that nobody else wanted, and waits a bounded time for it. Among equals it is
-first come, first served, so no target goes before another.
+of servers by themselves, then those who want to announce a wipe or ask how their job stands, then whatever
+else somebody waits for. A poll takes the turn that nobody else wanted, and waits a bounded time for it. Among
+equals it is first come, first served, so no target goes before another.
 
 Only the head of a queue holds a slot: whoever waits behind it computes nothing yet, so a cut reaches
 everybody who waits. Slots are evenly spaced, there is no burst, also not after a pause.
@@ -76,7 +76,13 @@ class Rank(IntEnum):
 
 
 _WIPE = "reinstall"
-_RANKS = {_WIPE: Rank.WIPE, "start": Rank.WIPE, "stop": Rank.SWITCH, "show": Rank.LOOK}
+_RANKS = {
+    _WIPE: Rank.WIPE,
+    "start": Rank.WIPE,
+    "stop": Rank.SWITCH,
+    "show": Rank.LOOK,
+    "job": Rank.WISH,  # its end makes room for the next server
+}
 
 
 class _Door:
