@@ -25,7 +25,7 @@ from fleet.logs import get_logger
 LINGER_S = 10.0
 """Where few servers are in flight at a time there is often nobody for a moment."""
 
-_END_S = 2.0
+_END_S = 5.0
 _SYSTEMD = Path("/run/systemd/system")
 """There where systemd runs the machine: sd_booted(3)."""
 

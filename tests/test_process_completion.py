@@ -61,8 +61,13 @@ def environment(tmp_path: Path) -> dict[str, str]:
         book.append(ev.Failed(server=ServerId(name), reason="no capacity:\nin its zone"), AT)
     book.close()
     (tmp_path / "plan.yaml").write_text("# a plan\nname: web\nselect: {tags: {role: db}}\n")
+    program = tmp_path / "bin" / "fleet"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\nfrom fleet.__main__ import main\nmain()\n")
+    program.chmod(0o755)
     return {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
         "HOME": str(tmp_path),
         "FLEET_STATE_DIR": str(tmp_path / "state"),
         "LANG": "C.UTF-8",
@@ -206,7 +211,7 @@ def test_commands_and_runs_are_offered_without_the_heavy_modules(environment: di
             "_FLEET_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)
         }  # fmt: skip
         done = subprocess.run(
-            [sys.executable, "-c", script], env=asked | {"PYTHONPATH": str(Path(__file__).parents[1])},
+            [sys.executable, "-c", script], env=asked,
             cwd=environment["HOME"], capture_output=True, text=True, check=True,
         )  # fmt: skip
         offered, _, loaded_words = done.stdout.partition("loaded")

@@ -24,10 +24,11 @@ def night(folder: Path, cloud: Simulator) -> Done:
     """Run the line with the environment that cron gives: a shell, a home, a short PATH, no terminal."""
     (folder / "openrc").write_text(f"export FLEET_SIMULATOR_URL={cloud.url}\n")
     line = cron_line().replace("/etc/fleet/plans/", f"{folder}/").replace("/etc/fleet/", f"{folder}/")
-    line = line.replace("/opt/fleet/bin/fleet", str(Path(sys.executable).parent / "fleet"))
+    line = line.replace("/opt/fleet/bin/fleet", f"{sys.executable} -m fleet")
     done = subprocess.run(
         ["/bin/sh", "-c", line],
-        env={"HOME": str(folder), "LOGNAME": "fleet", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"},
+        env={"HOME": str(folder), "LOGNAME": "fleet", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
+        | {"PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     return Done(done.returncode, done.stdout, "")
