@@ -2,15 +2,14 @@
 
 Everything runs as users run it: `fleet simulator`, `fleet run` and the other clients are processes, and talk
 HTTP. Durations depend on the seed alone, so every client meets the same ones, and the ideal is known: the
-list schedule of these durations on as many slots as the concurrency. Machines differ, and so does what else
-they do, so compare figures of one invocation with each other.
+list schedule of these durations on as many slots as the concurrency (`schedule`). Machines differ, and so
+does what else they do, so compare figures of one invocation with each other.
 
 This module imports little: a child's peak memory counts from its parent's.
 """
 
 from __future__ import annotations
 
-import heapq
 import json
 import os
 import signal
@@ -28,9 +27,6 @@ HERE = Path(__file__).parent
 FLEET = [sys.executable, "-m", "fleet"]
 JUDGES = HERE.parents[1] / ".venv-judges" / "bin" / "python"
 """An environment with the official SDK and nothing of ours: `make judges` builds it."""
-
-KNOWN_CALLS = 3
-"""What each server needs of a limited number of calls: the last look, the reinstall, its job."""
 
 ACCESS_KEY, SECRET_KEY = "SIMULATORKEY00000001", "simulatorSecretKey00000000000000000000001"
 TRIES_OF_THE_PLAN = 2
@@ -314,22 +310,14 @@ CLIENTS = ("fleet", "naive", "bare", "sdk")
 
 
 def ideal(folder: Path, scenario: Scenario) -> float:
-    """Return the makespan of a client that loses no time: list schedule, or limit if slower.
+    """Return the makespan of a client that loses no time: see `schedule`.
 
     Worked out in a process of its own, so that ours stays small: see the top.
     """
     command = [sys.executable, str(HERE / "ideal.py"), str(folder / "cloud.yaml"), str(scenario.concurrency)]
-    schedule = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    by_limit = KNOWN_CALLS * scenario.servers / scenario.rate_limit if scenario.rate_limit else 0.0
-    return round(max(schedule, by_limit), 3)
-
-
-def list_schedule(durations: Sequence[float], slots: int) -> float:
-    """Return when the last of some jobs is done that are begun in order, each as soon as a slot is free."""
-    free = [0.0] * slots
-    for taken in durations:
-        heapq.heapreplace(free, free[0] + taken)
-    return max(free)
+    if scenario.rate_limit:
+        command.append(str(scenario.rate_limit))
+    return round(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout), 3)
 
 
 # -- tables ---------------------------------------------------------------------------------------------
@@ -357,6 +345,6 @@ def table(found: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 
 __all__ = [
-    "CLIENTS", "FLEET", "HERE", "Client", "Figures", "Scenario", "cloud", "events", "ideal", "list_schedule",
-    "makespan", "measured", "record_of", "replace", "table",
+    "CLIENTS", "FLEET", "HERE", "Client", "Figures", "Scenario", "cloud", "events", "ideal", "makespan",
+    "measured", "record_of", "replace", "table",
 ]  # fmt: skip
