@@ -360,6 +360,17 @@ async def test_orders_that_make_no_sense_now_say_why(
     assert set((await following())[1]["state"]["no"]) == no
 
 
+async def test_a_held_run_s_page_says_when_those_in_flight_settle(scene: Scene) -> None:
+    scene.write(event_for(ev.Admitted, ServerId("web-2")), ev.RunHeld(reason="INC-4711", by="ann"))
+    await scene.enter()
+    _, following = await news(scene)
+    summary = (await following())[1]["parts"]["summary"]
+    assert "1 in flight settles nobody knows when (no durations known yet" in summary
+    assert "1 not wiped yet is put back" in summary
+    scene.write(ev.RunReleased(reason="over", by="ann"))
+    assert "settles" not in (await following())[1]["parts"]["summary"]
+
+
 async def test_a_process_that_dies_is_seen_although_it_writes_nothing(scene: Scene) -> None:
     """A lock that is seen for one look only, as an order to a run at rest takes it, is no process."""
     live = Live(scene.path, clean=clean)

@@ -117,8 +117,9 @@ def runs(output: str) -> int:
             row |= {"state": f"unreadable: {error.message}", "figures": None, "opened_at": None}
         else:
             holder = None if found.state == "finished" else is_locked(journal)
+            held = f", {found.state}" if found.state.startswith("held: ") else ""
             row |= {
-                "state": f"running ({holder})" if holder else found.state,
+                "state": f"running ({holder}){held}" if holder else found.state,
                 "figures": found.figures,
                 "opened_at": found.opened_at,
             }

@@ -19,6 +19,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fleet import __version__
+from fleet.core.settling import settling
 from fleet.report.document import SHARES, as_document, causes_of, out_limit, out_series, waiting_by_reason
 from fleet.report.figures import rows_amount_to
 from fleet.report.status import Seen, duration
@@ -180,6 +181,9 @@ class View:
         )
         self.chart = _chart(timeline, self.axis, self.axis.at(self.until))
         self.causes = causes_of(self.run, name)
+        stopped = worked_on is not None and (self.run.held is not None or self.run.drained is not None)
+        settles = stopped and self.run.in_flight > 0
+        self.settles = settling(self.run, now, seen or ()).words(now) if settles else ""
         self.waiting = waiting_by_reason(self.run, now, worked_on, seen)
         self.rows = [self._row(index, server) for index, server in enumerate(self.document["servers"])]
         self.waves = self._waves()
