@@ -119,6 +119,34 @@ def test_frozen_days_are_cut_out() -> None:
     assert always.at(at("2026-12-28T00:00Z")) == Schedule([]).at(at("2026-12-28T00:00Z"))
 
 
+def test_whoever_asks_again_hears_what_a_new_schedule_says() -> None:
+    """Second by second over a closing, a frozen day's begin and an opening; and back, as clocks go."""
+    windows = [Window(start="22:00", end="23:59", timezone="Europe/Berlin")]
+    frozen = [Frozen(date(2026, 12, 5), date(2026, 12, 5), "Europe/Berlin")]
+    asked = Schedule(windows, frozen)
+    for day, clock in (
+        (4, time(21, 58)),
+        (4, time(22, 57, 30)),
+        (5, time(20, 59)),
+        (6, time(20, 59)),
+        (4, time(22, 0)),
+    ):
+        begin = datetime.combine(date(2026, 12, day), clock, UTC)
+        for second in range(0, 150, 1):
+            now = begin + timedelta(seconds=second)
+            assert asked.at(now) == Schedule(windows, frozen).at(now)
+
+
+def test_an_opening_is_not_worked_out_for_everybody_who_asks() -> None:
+    asked = Schedule([Window(start="22:00", end="04:00", timezone="Europe/Berlin")])
+    begin = datetime(2026, 12, 5, 22, tzinfo=UTC)
+    worked_out = []
+    asked.openings = lambda now: worked_out.append(now) or Schedule.openings(asked, now)  # type: ignore[method-assign, func-returns-value]
+    for moment in range(600):
+        assert asked.at(begin + timedelta(seconds=moment / 2)).closes_at is not None
+    assert len(worked_out) == 5
+
+
 def test_without_windows_it_is_always_open() -> None:
     assert Schedule([]).is_always_open
     assert Schedule([]).at(at("2026-12-28T00:00Z")).closed is None

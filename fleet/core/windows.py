@@ -20,6 +20,8 @@ HORIZON = timedelta(days=400)
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _CHUNK = timedelta(days=40)
+_MOMENT = timedelta(minutes=1)
+"""How long an opening that was found is good for: thousands of servers ask in it, each before its wipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Schedule:
         self._windows = tuple(windows)
         self._frozen = tuple(frozen)
         self._cuts = tuple(_joined(each.span() for each in self._frozen))
+        self._open: tuple[datetime, Span] | None = None
 
     @property
     def is_always_open(self) -> bool:
@@ -87,7 +90,7 @@ class Schedule:
         """Say what holds at *now*."""
         if self.is_always_open:
             return State()
-        upcoming = next(self.openings(now), None)
+        upcoming = self._upcoming(now)
         if upcoming is not None and _utc(upcoming.start) <= _utc(now):
             sight = _utc(now) + HORIZON
             return State(closes_at=upcoming.end if _utc(upcoming.end) < sight else None)
@@ -100,6 +103,18 @@ class Schedule:
         if opens is None:
             return State(closed="no window opens any more")
         return State(closed=f"window opens {spell(opens)}", opens_at=opens)
+
+    def _upcoming(self, now: datetime) -> Span | None:
+        """Return what is open at *now*, or opens next. What was open a moment ago is not worked out anew."""
+        moment = _utc(now)
+        if self._open is not None:
+            since, span = self._open
+            if since <= moment < min(since + _MOMENT, _utc(span.end)):
+                return span
+        found = next(self.openings(now), None)
+        if found is not None and _utc(found.start) <= moment:
+            self._open = moment, found
+        return found
 
     def openings(self, now: datetime) -> Iterator[Span]:
         """Yield what is open at *now*, if anything is, and then every opening within the horizon."""
