@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests at a time, two for each of two cores: a test of processes waits for most of its time.
 WORKERS ?= 4
 
-.PHONY: demo test lint format schema reference man soak mutants judges browser screens screens-terminal contract nova-up nova-down contract-nova night-nova benchmark benchmark-scale profile clean
+.PHONY: demo test lint format schema reference man soak mutants judges browser screens screens-terminal contract nova-up nova-down contract-nova night-nova benchmark benchmark-scale benchmark-table benchmark-docs growth profile clean
 
 demo: $(STAMP)  ## reinstall a simulated fleet over real HTTP
 	@$(BIN)/fleet demo
@@ -86,6 +86,15 @@ benchmark: $(STAMP)  ## figures of a run of 1,000 servers beside a naive client'
 
 benchmark-scale: $(STAMP)  ## a night, its resume, replay, status and memory at 1,000 to 10,000 servers: ARGS='--servers 100000'
 	$(BIN)/python tests/benchmarks/scale.py $(ARGS)
+
+benchmark-table: $(STAMP)  ## the goals that take seconds to measure, and what was measured: three minutes, ARGS='-o json'
+	$(BIN)/python tests/benchmarks/goals.py $(ARGS)
+
+benchmark-docs: $(STAMP)  ## all goals, over HTTP and up to 100,000 servers, into docs/benchmarks.md: both cores, a quarter of an hour
+	$(BIN)/python tests/benchmarks/goals.py --all --write $(ARGS)
+
+growth: $(STAMP)  ## draw how time, calls and memory grow, from the figures kept in docs/figures
+	$(BIN)/python tests/benchmarks/growth.py $(ARGS)
 
 profile: $(STAMP)  ## where the processor time of a run goes, by area: a minute, ARGS='--servers 1000'
 	$(BIN)/python tests/benchmarks/cpu_profile.py $(ARGS)

@@ -3,6 +3,7 @@
     python tests/benchmarks/fleet_bench.py --naive
     python tests/benchmarks/fleet_bench.py --clients fleet,naive,bare,sdk --faults 0.01
     python tests/benchmarks/fleet_bench.py --servers 200 --rate-limit 50 -o json
+    python tests/benchmarks/fleet_bench.py --servers 10000 --concurrency 500 --kill-at 0.5
 
 The clients, one after another, each on a cloud of its own: `fleet`; `naive`, a semaphore and a poll per
 second and job; `bare`, which observes by lists of ids; `sdk`, the vendor's with threads (after
@@ -49,6 +50,9 @@ def main() -> int:
     parser.add_argument(
         "--faults", type=float, default=0.0, metavar="SHARE", help="of the servers: 0.01 is 1 %%"
     )
+    parser.add_argument(
+        "--kill-at", type=float, metavar="SHARE", help="kill `fleet` when so many are verified, and resume it"
+    )
     parser.add_argument("--clients", metavar="A,B", help=f"of {', '.join(CLIENTS)}")
     parser.add_argument("--naive", action="store_true", help="fleet,naive, where no --clients are named")
     parser.add_argument("--profile", metavar="FILE", help="write a cProfile of `fleet run`; distorts times")
@@ -63,6 +67,7 @@ def main() -> int:
         seed=options.seed,
         rate_limit=options.rate_limit,
         faults=options.faults,
+        kill_at=options.kill_at,
     )
     found: dict[str, Any] = {"options": vars(options), "clients": {}}
     for name in names:

@@ -65,6 +65,7 @@ class Scenario:
         rate_limit: Calls a second that the cloud takes; the plan names the same number.
         faults: Share of the servers that something befalls: of every two, one's reinstall job fails once, and
             one's reinstall is taken and its answer lost.
+        kill_at: Once this share of the servers is verified, `fleet` is killed (SIGKILL) and resumed.
     """
 
     servers: int = 1000
@@ -72,6 +73,7 @@ class Scenario:
     seed: int = 1
     rate_limit: float | None = None
     faults: float = 0.0
+    kill_at: float | None = None
 
     @property
     def unlucky(self) -> range:
@@ -113,6 +115,7 @@ class Figures:
         calls: By kind, by the cloud's own record.
         reinstalls: Accepted ones, by the cloud's own record: how often, and how many servers.
         failed: Servers that the client gave up, by its own record.
+        resumed_s: From the start of `fleet resume` until it had read the journal and logged in, and went on.
     """
 
     scenario: Scenario
@@ -122,6 +125,7 @@ class Figures:
     cpu_s: float
     rss_mib: float
     failed: int = 0
+    resumed_s: float | None = None
     calls: dict[str, int] = field(default_factory=dict)
     reinstalls: dict[int, int] = field(default_factory=dict)
 
@@ -241,6 +245,37 @@ def makespan(journal: Path) -> dict[str, Any]:
     return {"makespan_s": round((max(at) - min(at)).total_seconds(), 3), "failed": len(failed)}
 
 
+def resumed_at(journal: Path) -> float:
+    """Return when a run was gone on with, in seconds of the epoch."""
+    from datetime import datetime  # noqa: PLC0415 - see the top
+
+    return next(
+        datetime.fromisoformat(line["at"]).timestamp()
+        for line in events(journal)
+        if line["event"] == "RunResumed"
+    )
+
+
+class Verified:
+    """Counts the servers that a journal says are verified, while it is being written."""
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._read = 0
+        self._count = 0
+
+    def count(self) -> int:
+        """Return how many there are now."""
+        if self._journal.exists():
+            with self._journal.open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self._read += len(whole)
+            self._count += whole.count(b'"event":"Verified"')
+        return self._count
+
+
 # -- clients --------------------------------------------------------------------------------------------
 
 
@@ -288,10 +323,40 @@ class Client:
         if self._profile:
             command = [sys.executable, "-m", "cProfile", "-o", self._profile, *command[1:]]
         environ = {"FLEET_SIMULATOR_URL": url, "FLEET_STATE_DIR": str(state)}
+        if scenario.kill_at is not None:
+            return self._killed_and_resumed(folder, scenario, command, environ)
         code, used = measured(command, environ, folder / "run.out")
-        if code not in {0, *([3] if scenario.faults else [])}:
-            sys.exit(f"`fleet run` ended with {code}:\n{(folder / 'run.err').read_text()[-2000:]}")
+        self._judge(code, scenario, folder / "run.err")
         return {**used, **makespan(self.journal)}
+
+    def _killed_and_resumed(
+        self, folder: Path, scenario: Scenario, command: list[str], environ: dict[str, str]
+    ) -> dict[str, Any]:
+        assert self.journal is not None
+        assert scenario.kill_at is not None
+        verified = Verified(self.journal)
+        half = scenario.kill_at * scenario.servers
+        code, first = measured(
+            command, environ, folder / "run.out", kill_when=lambda: verified.count() >= half
+        )
+        if code != -signal.SIGKILL:
+            self._judge(code or 1, scenario, folder / "run.err")
+        began = time.time()
+        command = [*FLEET, "resume", str(self.journal), "--log-format", "json"]
+        code, used = measured(command, environ, folder / "resume.out")
+        self._judge(code, scenario, folder / "resume.err")
+        return {
+            "wall_s": first["wall_s"] + used["wall_s"],
+            "cpu_s": first["cpu_s"] + used["cpu_s"],
+            "rss_mib": max(first["rss_mib"], used["rss_mib"]),
+            "resumed_s": round(resumed_at(self.journal) - began, 3),
+            **makespan(self.journal),
+        }
+
+    @staticmethod
+    def _judge(code: int, scenario: Scenario, said: Path) -> None:
+        if code not in {0, *([3] if scenario.faults else [])}:
+            sys.exit(f"`fleet` ended with {code}:\n{said.read_text()[-2000:]}")
 
     def _other(self, folder: Path, scenario: Scenario, url: str) -> dict[str, Any]:
         python = str(JUDGES) if self.name == "sdk" else sys.executable
@@ -330,6 +395,7 @@ ROWS = {
     "processor time per server, ms": "cpu_ms_per_server",
     "peak memory, MiB": "rss_mib",
     "servers given up": "failed",
+    "until a resume goes on, s": "resumed_s",
     "each reinstalled once": "each_reinstalled_once",
 }
 
