@@ -31,6 +31,7 @@ def test_a_running_run_is_steered_from_another_shell(tmp_path: Path) -> None:
         held = fleet("hold", "--reason", "the pager rings")
         assert held.code == 0, held.err
         assert "is held" in held.err
+        assert "held: the pager rings" in fleet("runs").out, "also while its process works on"
         assert child.wait().code == 4
         [reason] = [event["reason"] for event in fleet.events() if event["event"] == "RunHeld"]
         assert reason.startswith("the pager rings")

@@ -804,8 +804,8 @@ MUTANTS = (
         "open-debts-end-well",
         "a run with open debts never ends with 0",
         "fleet/engine.py",
-        "if counts[Phase.FAILED] or any(owes_undoing(server) for server in run.servers.values()):",
-        "if counts[Phase.FAILED]:",
+        "server.changed or owes_undoing(server) for server in",
+        "server.changed for server in",
         DEBTS,
     ),
     Mutant(
