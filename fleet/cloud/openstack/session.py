@@ -37,7 +37,7 @@ TRIES = 6
 TRY_FOR_S = 90.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
-"""Pauses are drawn from 0 up to 1, 2, 4 … 30 s (full jitter), as `fleet.cloud.ecs.client` does."""
+"""Pauses are drawn from 0 up to 1, 2, 4 … 30 s (full jitter), as `fleet.cloud.ecs.session` does."""
 
 READ_TIMEOUT_S = 30.0
 
