@@ -75,6 +75,8 @@ def test_a_hold_is_told_as_long_as_it_holds() -> None:
     take(run, ev.Admitted(server=ServerId("web-1")))
     take(run, ev.RunHeld(reason="INC-4711 (eva)", by="eva"), at=LATER)
     assert titles(run, at(code=Exit.HELD)) == ["p is held: INC-4711 (eva)"]
+    (held,) = (each for each in due(run, run.settings, at(working=True)) if each.event == "held")
+    assert held.lines[0].startswith("1 in flight settles nobody knows when (no durations known yet")
     first = keys(run, at())
     take(run, ev.RunReleased(reason="over"))
     assert events(run, at()) == []

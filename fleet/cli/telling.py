@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleet import runs
+from fleet import history, runs
 from fleet.cli.common import name_of, now, say
 from fleet.clock import cancel_all
 from fleet.cloud.api import Cloud
 from fleet.core import events as ev
 from fleet.core.drift import drift
 from fleet.core.events import Event
+from fleet.core.forecast import Kind
 from fleet.core.rollout import approval_awaited
 from fleet.core.settings import Settings
 from fleet.core.state import Phase, Run
@@ -77,6 +78,7 @@ class Telling:
         self._why = ""
         self._couriers: list[Courier] = []
         self._wrong_metrics = ""
+        self._took: Sequence[tuple[Kind, float]] = ()
         self._log = _Talk()
 
     def about(self, run: Run, journal: Path) -> None:
@@ -102,6 +104,7 @@ class Telling:
         """Tell while a life of a run goes on."""
         self._run, self._journal = run, journal
         self._settings = run.settings  # it may have been edited
+        self._took = history.read(self._state, run.settings.plan)
         self._cloud, self._working, self._log = cloud, True, _Log()
         self._start()
         tasks = {asyncio.create_task(self._look_at_times(), name="notify")}
@@ -183,6 +186,7 @@ class Telling:
             why=redact(self._why),
             before=self._before,
             scheduled=self._scheduled,
+            seen=self._took,
         )
         return due(self._run, self._settings, moment, told)
 

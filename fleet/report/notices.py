@@ -16,11 +16,12 @@ from typing import Any
 from fleet.core import causes
 from fleet.core.rollout import approval_awaited
 from fleet.core.settings import Settings
+from fleet.core.settling import settling
 from fleet.core.silence import last_progress, missed, nights_without_progress, ordinal
 from fleet.core.state import Phase, Run, ServerState
 from fleet.core.windows import spell
 from fleet.errors import Exit
-from fleet.report.status import headline, state_word
+from fleet.report.status import Seen, headline, state_word
 from fleet.told import Told
 
 SHOWN = 10
@@ -65,6 +66,7 @@ class Moment:
         why: Why it ends, when that is an error.
         before: The last sign of life before this command: an earlier one, or anything in the journal.
         scheduled: Nobody sits there: what goes wrong before a run begins is told as well.
+        seen: Durations of earlier runs of the plan.
     """
 
     now: datetime
@@ -74,6 +76,7 @@ class Moment:
     why: str = ""
     before: datetime | None = None
     scheduled: bool = True
+    seen: Seen = ()
 
 
 def due(
@@ -120,7 +123,9 @@ def _of_run(run: Run, moment: Moment, told: AbstractSet[str]) -> Iterator[Notice
         return
     if run.held is not None:
         title = f"{plan} is held: {run.held}"
-        yield Notice("held", _key(run, "held", run.held_at), title, since=run.held_at)
+        goes_on = moment.working and moment.code is None and run.in_flight
+        settle = (settling(run, moment.now, moment.seen).words(moment.now),) if goes_on else ()
+        yield Notice("held", _key(run, "held", run.held_at), title, settle, since=run.held_at)
     for group, reason in run.groups_held:
         words = causes.words(group)
         title = f"{plan}: {words} is held: {reason}"
