@@ -633,7 +633,7 @@ def test_a_poll_lets_everybody_else_go_first(polled):
 
     def reply(request):
         server = {"id": request.url.rsplit("/", 1)[1]}
-        return answer(200, {"server": server, "servers": [], "count": 0, "job_id": JOB})
+        return answer(200, {"server": server, "servers": [], "count": 0, "keypair": {"name": "key"}, "job_id": JOB})
 
     script = Script(reply)
 
@@ -642,7 +642,7 @@ def test_a_poll_lets_everybody_else_go_first(polled):
         await client.server("first")
         await asyncio.gather(
             client.servers(only=polled), client.server("looked-at"), client.stop([SERVER], force=False),
-            client.start([SERVER]),
+            client.start([SERVER]), client.key_pair("key"),
         )  # fmt: skip
 
     run_virtual(story())
@@ -650,8 +650,8 @@ def test_a_poll_lets_everybody_else_go_first(polled):
         next(iter(json.loads(request.body))) if request.body else request.url.rsplit("/", 1)[1]
         for request in script.sent
     ]
-    assert asked[:4] == ["first", "os-start", "os-stop", "looked-at"]
-    assert asked[4].startswith("polled" if len(polled) == 1 else "detail?")
+    assert asked[:5] == ["first", "os-start", "os-stop", "looked-at", "key"]
+    assert asked[5].startswith("polled" if len(polled) == 1 else "detail?")
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
