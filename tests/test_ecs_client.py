@@ -633,7 +633,8 @@ def test_a_poll_lets_everybody_else_go_first(polled):
 
     def reply(request):
         server = {"id": request.url.rsplit("/", 1)[1]}
-        return answer(200, {"server": server, "servers": [], "count": 0, "keypair": {"name": "key"}, "job_id": JOB})
+        page = {"servers": [], "count": 0}
+        return answer(200, {"server": server, "keypair": {"name": "key"}, "job_id": JOB} | page)
 
     script = Script(reply)
 

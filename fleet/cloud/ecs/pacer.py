@@ -45,6 +45,9 @@ CREEP = 0.005
 """Share of the rate, gained per second, while near the last known limit: a throttled call costs more
 than the few per cent to be won."""
 
+TOLD = 0.99
+"""Share of a limit that the cloud has named: evenly spaced calls arrive a little unevenly."""
+
 FORGET_S = 600.0
 """After so long without a refusal the last known limit counts as gone."""
 
@@ -191,7 +194,7 @@ class Lane:
         now = asyncio.get_running_loop().time()
         self._refused = now
         if limit is not None and 0 < limit < self.rate:  # else others share it: a cut as if nobody had told
-            self.rate = max(FLOOR, NEAR * limit)
+            self.rate = max(FLOOR, TOLD * limit)
             self.told = self._known = limit
             self._cut = now
         elif self._answered and now - self._cut > CUT_INTERVAL_S:
@@ -225,7 +228,7 @@ class Lane:
         gain = CREEP * self.rate if near else min(RISE, self.rate)
         risen = self.rate + gain * elapsed
         if self.told is not None:  # nothing is to be found out
-            risen = min(risen, max(self.rate, NEAR * self.told))
+            risen = min(risen, max(self.rate, TOLD * self.told))
         if self._known is not None and not near:
             risen = min(risen, max(self.rate, NEAR * self._known))
         self.rate = min(self.ceiling, risen)
