@@ -312,7 +312,7 @@ def test_pace_is_halved_when_twice_as_many_take_twice_as_long() -> None:
     assert slower == ("web", 4, "200 s each with 8 in flight, 100 s with 4 or fewer")
     take(run, ev.PaceLowered(target="web", concurrency=4, reason="x"))
     assert len(start(run)) == 4
-    last = run.targets["web"].waves[0].waiting[-1]
+    last = list(run.targets["web"].waves[0].waiting)[-1]
     assert why(run, last) == "concurrency 4 is reached, lowered since more at once are slower"
 
 

@@ -123,6 +123,8 @@ def _apply_to_server(run: Run, event: ev.ServerEvent, at: datetime) -> None:
     after = TRANSITIONS[before][type(event)]
     was_out, was_undrained = server.is_out, server.is_undrained
     _note(run, server, event, at)
+    if before is Phase.WAITING:
+        _keep_line(run, server, after, was_out=was_out)
     if after is not before:
         _move(run, server, after, at)
         server.since = at
@@ -136,8 +138,18 @@ def _apply_to_server(run: Run, event: ev.ServerEvent, at: datetime) -> None:
             run.out_by[key] += change
 
 
+def _keep_line(run: Run, server: ServerState, after: Phase, *, was_out: bool) -> None:
+    """Take a server that waited out of its line; or have it be like others there, since it is out no more."""
+    line = run.targets[server.member.target].waves[server.member.wave - 1].waiting
+    before = run.alike(server.member, is_out=was_out)
+    if after is not Phase.WAITING:
+        line.leave(server.id, before)
+    elif server.is_out is not was_out:
+        line.change(server.id, before, run.alike(server.member, is_out=server.is_out))
+
+
 def _move(run: Run, server: ServerState, after: Phase, at: datetime) -> None:
-    """Change the phase and keep every count right. Constant time but for a server taken out of order."""
+    """Change the phase and keep every count right, in constant time."""
     before, server.phase = server.phase, after
     target = run.targets[server.member.target]
     target.phases[before] -= 1
@@ -145,13 +157,8 @@ def _move(run: Run, server: ServerState, after: Phase, at: datetime) -> None:
     target.in_flight += (after in IN_FLIGHT) - (before in IN_FLIGHT)
     index = server.member.wave - 1
     wave = target.waves[index]
-    if before is Phase.WAITING:
-        if wave.waiting and wave.waiting[0] == server.id:
-            wave.waiting.popleft()
-        else:
-            wave.waiting.remove(server.id)
     if after is Phase.WAITING:
-        wave.waiting.append(server.id)
+        wave.waiting.join(server.id, run.alike(server.member, is_out=server.is_out))
         wave.baked = False
         target.baked = min(target.baked, index)
         run.finished, run.finished_at = False, None

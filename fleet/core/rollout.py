@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from fleet.core import causes, pace
+from fleet.core.line import Queue
 from fleet.core.model import ServerId
 from fleet.core.outside import ANY_TIME, Outside
 from fleet.core.settings import Amount, NeverMoreThan, Share
@@ -85,8 +86,7 @@ class Decision:
 def decide(run: Run, outside: Outside = ANY_TIME) -> Decision:
     """Say who is started now.
 
-    Costs the number of targets and of servers started; with `spread`, held groups, or a window about to
-    close, also the number of waiting servers of the wave.
+    Costs the number of targets, of servers started, and of kinds passed over: see `fleet.core.line`.
     """
     if run.held is not None:
         return Decision(waits=Why(Kind.STATE, f"held: {run.held}"))
@@ -145,12 +145,12 @@ def _fill(run: Run, room: _Room) -> list[Why]:
     run's concurrency, calls a second) must not go to the first of them alone.
     """
     passed: dict[str, list[Why]] = {}
-    lines: dict[str, Iterator[ServerId]] = {}
+    lines: dict[str, Queue] = {}
     for target in run.targets.values():
         if target.finished:
             continue
         if (why := room.why_not_target(target)) is None:
-            lines[target.name] = iter(target.waves[target.current].waiting)
+            lines[target.name] = target.waves[target.current].waiting.queue()
         passed[target.name] = [why] if why is not None and why.kind is not Kind.TURN else []
     while lines:
         target = run.targets[min(lines, key=room.in_flight)]
@@ -159,15 +159,14 @@ def _fill(run: Run, room: _Room) -> list[Why]:
     return [why for whys in passed.values() for why in whys]
 
 
-def _take_next(
-    run: Run, room: _Room, target: TargetState, line: Iterator[ServerId], passed: list[Why]
-) -> bool:
+def _take_next(run: Run, room: _Room, target: TargetState, line: Queue, passed: list[Why]) -> bool:
     """Take the next of a target whom the limits let through; tell whether there was one."""
-    for server_id in line:
+    while (server_id := line.next()) is not None:
         server = run.servers[server_id]
         why = room.why_not_more(target, down=server.is_out) or room.why_not(server)
         if why is None:
             room.take(server)
+            line.take()
             return True
         passed.append(why)
         if room.is_full(target):

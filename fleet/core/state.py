@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from fleet.core import events as ev
 from fleet.core.events import Member
+from fleet.core.line import Alike, Line
 from fleet.core.model import JobId, ServerId
 from fleet.core.phases import IN_FLIGHT, SETTLED, Phase
 from fleet.core.settings import Settings, Target
@@ -142,7 +143,7 @@ class WaveState:
         approved: A person has let the next one begin.
     """
 
-    waiting: deque[ServerId] = field(default_factory=deque)
+    waiting: Line = field(default_factory=Line)
     unsettled: int = 0
     size: int = 0
     started: bool = False
@@ -252,7 +253,7 @@ class Run:
             while len(state.waves) < member.wave:
                 state.waves.append(WaveState())
             wave = state.waves[member.wave - 1]
-            wave.waiting.append(member.id)
+            wave.waiting.join(member.id, self.alike(member, is_out=False))
             wave.unsettled += 1
             wave.size += 1
             state.size += 1
@@ -278,6 +279,17 @@ class Run:
             if server.is_out
             for key in self.spread_keys(server.member)
         )
+        for target in self.targets.values():
+            for wave in target.waves:
+                waiting, wave.waiting = wave.waiting, Line()
+                for server_id in waiting:
+                    server = self.servers[server_id]
+                    wave.waiting.join(server_id, self.alike(server.member, is_out=server.is_out))
+
+    def alike(self, member: Member, *, is_out: bool) -> Alike:
+        """Return what a decision looks at in a waiting server of a target: see `fleet.core.rollout`."""
+        spread = (attribute_of(member, attribute) for attribute in self._spread)
+        return (is_out, member.zone, member.flavor, member.image, *spread)
 
     def plan_of(self, target: str) -> Target:
         """Return the settings in force of the target of that name."""

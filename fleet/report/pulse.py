@@ -153,7 +153,7 @@ class Pulse:
                     left -= each.count
             if left:  # of later waves everybody waits for the same
                 later = next(wave for wave in target.waves[target.current + 1 :] if wave.waiting)
-                one = self.run.servers[later.waiting[0]]
+                one = self.run.servers[later.waiting.first]
                 found[why_waiting(self.run, one, outside)] += left
         return dict(found)
 
