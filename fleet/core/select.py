@@ -200,7 +200,7 @@ def _attribute(server: Server, name: str) -> str | None:
     }[name]
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=1024)  # zones and flavors repeat; names do not, and a key is larger than its server
 def _natural(text: str) -> tuple[object, ...]:
     """Return a sort key in which numbers count. Digits are compared by length, then text: no huge ints."""
     parts: list[tuple[int, int, str]] = []
