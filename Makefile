@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests at a time, two for each of two cores: a test of processes waits for most of its time.
 WORKERS ?= 4
 
-.PHONY: demo test lint format schema reference man soak mutants judges browser screens screens-terminal contract nova-up nova-down contract-nova night-nova benchmark benchmark-scale benchmark-table benchmark-docs growth profile clean
+.PHONY: demo test lint format schema reference man soak crashes mutants judges browser screens screens-terminal contract nova-up nova-down contract-nova night-nova benchmark benchmark-scale benchmark-table benchmark-docs growth profile clean
 
 demo: $(STAMP)  ## reinstall a simulated fleet over real HTTP
 	@$(BIN)/fleet demo
@@ -35,6 +35,9 @@ man: $(STAMP)  ## write docs/man/fleet.1 from the code; the wheel installs it
 
 soak: $(STAMP)  ## tell many stories of crashes and faults: make soak STORIES=50000
 	$(BIN)/python -m fleet.rehearsal.soak --stories $(or $(STORIES),2000) --seed $(or $(SEED),1) --jobs 2
+
+crashes: $(STAMP)  ## kill stories at every instant, where `make test` takes sixty spread over each: five minutes
+	FLEET_TEST_INSTANTS=every $(BIN)/python -m pytest -n 2 --timeout 600 -k every_instant $(ARGS)
 
 mutants: $(STAMP)  ## break each rule on purpose, and see which test notices
 	$(BIN)/python tests/mutants/run.py $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,8 @@ from fleet.rehearsal.stories import Story, Told, tell
 from fleet.rehearsal.tales import DURATIONS, plan, target
 
 KEY = "demo-key"
+INSTANTS = None if os.environ.get("FLEET_TEST_INSTANTS") == "every" else 60
+"""So many instants of a story see a crash, evenly spread; None: every one, as in `make crashes`."""
 
 
 def calm(

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from story_support import at, calm, effect_of, told
+from story_support import INSTANTS, at, calm, effect_of, told
 
 from fleet.cloud.simulator.faults import fault
 from fleet.core.settings import Hooks, Rollout
@@ -119,6 +119,6 @@ def test_the_next_life_asks_again_before_it_starts_anybody() -> None:
 
 
 def test_killed_at_every_instant() -> None:
-    found = crash_everywhere(hooked(), kinds=("killed",), at_most=150)
+    found = crash_everywhere(hooked(), kinds=("killed",), at_most=INSTANTS)
     assert found.failures == []
-    assert found.crashes == found.told > 100
+    assert found.crashes == found.told > 50
