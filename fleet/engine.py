@@ -7,15 +7,13 @@ before anybody acts on it. Servers that an earlier life left in flight come firs
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from datetime import timedelta
 from enum import Enum, auto
-from functools import cached_property, partial
 from typing import Protocol
 
-from fleet.bake import look_again, whom_to_look_at
 from fleet.checks import Checker
+from fleet.chores import Chores
 from fleet.clock import Clock, cancel_all
 from fleet.cloud.api import Cloud, ReinstallOrder
 from fleet.context import Context
@@ -23,19 +21,14 @@ from fleet.core.events import (
     Admitted,
     Drained,
     Event,
-    Failed,
     GivingUp,
     GroupHeld,
-    HookFailed,
     PaceLowered,
     Paused,
     RunDrained,
     RunFinished,
     RunHeld,
     Unpaused,
-    WaveBaked,
-    WaveStarted,
-    WentBad,
 )
 from fleet.core.model import Server, ServerId
 from fleet.core.outside import ANY_TIME, Outside
@@ -43,7 +36,7 @@ from fleet.core.rollout import Decision, Kind, Why, approval_awaited, decide, up
 from fleet.core.state import IN_FLIGHT, Phase, Run, ServerState, is_payable, owes_undoing
 from fleet.debts import pay
 from fleet.errors import Exit, FleetError, JournalError
-from fleet.hooks import Hooks, NoHooks, commands_of, run_hook
+from fleet.hooks import Hooks, NoHooks
 from fleet.journal import Recorder
 from fleet.machine import LOOK_AGAIN_S
 from fleet.observe import Observer
@@ -54,9 +47,6 @@ from fleet.tagging import release
 RED_LIMIT_S = 1800.0
 """A gate that is red for half an hour with nobody in flight ends the life: cron comes again, and nobody has
 to wonder what waits."""
-
-BAKE_LOOK_S = 30.0
-"""How often a baking wave's surroundings are looked at, and a bound on what a jump of the clock can cost."""
 
 
 class Outlook(Protocol):
@@ -87,10 +77,6 @@ class Slots(Protocol):
     def give(self, server: str) -> None:
         """Give the slot back."""
         ...
-
-
-_CATCH_UP, _BEFORE_RUN, _BAKE = "look again at the finished ones", "before_run", "bake/"
-_FIRST = frozenset({_CATCH_UP, _BEFORE_RUN})
 
 
 class NoOutlook:
@@ -145,13 +131,10 @@ class Engine:
         patient: bool = False,
     ) -> None:
         self.run = run = recorder.run
-        self._clock = clock
         self._outlook: Outlook = outlook or NoOutlook()
         self._patient = patient
         self._slots = slots
         self._crowded = False
-        self._hooks: Hooks = hooks or NoHooks()
-        self._over: dict[str, int] = {}
         self._recorder = recorder
         rate = run.settings.cloud.requests_per_second
         # Polls yield to who acts (`TakesTurns`); where a cloud's do not, they leave every second call to it.
@@ -170,7 +153,15 @@ class Engine:
             not_now=self._not_now,
         )
         self._tasks: dict[asyncio.Task[None], ServerId] = {}
-        self._chores: dict[str, asyncio.Task[None]] = {}
+        self._chores = Chores(
+            run,
+            context=self._context,
+            hooks=hooks or NoHooks(),
+            clock=clock,
+            outside=lambda: self._outlook.outside(run),
+            gate=self._gate,
+            ended=self._driven,
+        )
         self._red_since: float | None = None
         self._wake = asyncio.Event()
         self._stop = _Stop.NO
@@ -190,21 +181,9 @@ class Engine:
         except JournalError as error:
             self._abort(error)
             raise
-        if isinstance(event, RunHeld) and commands_of(self.run, "on_hold"):
-            self._do("on_hold", partial(self._tell, "on_hold", reason=event.reason))
-        elif isinstance(event, Drained | GivingUp):
+        if isinstance(event, Drained | GivingUp):
             self._wake.set()  # there is room for the next one to be drained
-        elif isinstance(event, Failed | WentBad):
-            server = self.run.servers[event.server]
-            if self.run.target(server).hooks.on_failure is not None:
-                self._do(f"on_failure/{server.id}", partial(self._on_failure, server))
-
-    async def _on_failure(self, server: ServerState) -> None:
-        plan = self.run.target(server).hooks
-        if plan.on_failure is not None:
-            ran = await self._context.hook(server, "on_failure", plan.on_failure, plan.timeout_s)
-            if ran.why is not None:
-                self.record(HookFailed(hook=f"on_failure of {server.label}", why=ran.why))
+        self._chores.follow(event)
 
     def _gate(self) -> None:
         """Have every fact on the disk; raise if nothing may be changed any more. Asked before each change."""
@@ -252,7 +231,7 @@ class Engine:
             for server in self.run.servers.values():
                 if server.phase in IN_FLIGHT or server.claim is not None or is_payable(server):
                     self._drive(server)
-            self._first_of_all()
+            self._chores.first_of_all()
             while self._stop is not _Stop.NOW and self._error is None:
                 decision = self._admit()
                 if self._tasks:
@@ -261,10 +240,10 @@ class Engine:
                     break
                 await self._until_woken()
             if self._stop is not _Stop.NOW and self._error is None:
-                await self._last_words()
+                await self._chores.last_words()
         finally:
             self._context.end()
-            await cancel_all({*self._tasks, *self._chores.values()})
+            await cancel_all({*self._tasks, *self._chores.tasks.values()})
             await self._observer.close()
             self._recorder.later = None
             with suppress(JournalError):
@@ -272,14 +251,6 @@ class Engine:
         if self._error is not None:
             raise self._error
         return self._finish()
-
-    async def _last_words(self) -> None:
-        """Let the hooks end that tell of something, then the one after the run."""
-        telling = [task for name, task in self._chores.items() if not name.startswith(_BAKE)]
-        if telling:
-            await asyncio.wait(telling)
-        if commands_of(self.run, "after_run"):
-            await self._tell("after_run", state="settled" if self.run.is_settled else "unfinished")
 
     async def _until_woken(self) -> None:
         """Wait for a server or a chore to end, for the outlook to change, or for a red gate's patience."""
@@ -311,18 +282,18 @@ class Engine:
                 target, most, why = decision.slower
                 self.record(PaceLowered(target=target, concurrency=most, reason=why))
                 continue
-            if self._chores.keys() & _FIRST:  # nobody new before these are done
+            if self._chores.nobody_new:
                 return Decision()
-            self._waves_over()
+            self._chores.waves_over()
             for target, wave in decision.bake:
-                self._do(f"{_BAKE}{target}/{wave}", lambda target=target, wave=wave: self._bake(target, wave))  # type: ignore[misc]  # a lambda that binds its loop variables
+                self._chores.bake(target, wave)
             self._crowded = False
             for server_id in decision.start:
                 server = self.run.servers[server_id]
                 if self._slots is not None and not self._slots.take(server_id):
                     self._crowded = True
                     break
-                if not self._start_wave(server):
+                if not self._chores.start_wave(server):
                     break
                 self._note_pause(None)
                 self.record(Admitted(server=server_id))
@@ -347,13 +318,9 @@ class Engine:
             return True
         if self._crowded:
             return False
-        if self._chores:
+        if self._chores.tasks:
             # A bake goes on in a closed window only if somebody waits for the next one anyway.
-            return (
-                self._outlook.outside(self.run).final
-                and not self._patient
-                and all(name.startswith(_BAKE) for name in self._chores)
-            )
+            return self._outlook.outside(self.run).final and not self._patient and self._chores.only_bake
         if why is None:
             return True
         if why.kind is Kind.GATE:
@@ -371,132 +338,6 @@ class Engine:
     @staticmethod
     def _time() -> float:
         return asyncio.get_running_loop().time()
-
-    def _start_wave(self, server: ServerState) -> bool:
-        """Record that a wave starts; tell whether it has, or its hook is still to say that it may."""
-        target = self.run.targets[server.member.target]
-        number = server.member.wave
-        wave = target.waves[number - 1]
-        if wave.started:
-            return True
-        started = WaveStarted(target=target.name, wave=number, of=len(target.waves), servers=wave.size)
-        if not commands_of(self.run, "before_wave", target.name):
-            self.record(started)
-            return True
-
-        async def ask_first() -> None:
-            why = await self._hook("before_wave", target=target.name, wave=str(number))
-            if why is not None:
-                self._hold(why)
-            else:
-                self.record(started)
-
-        self._do(f"before_wave/{target.name}/{number}", ask_first)
-        return False
-
-    # -- hooks --------------------------------------------------------------------------------------
-
-    async def _hook(self, hook: str, **known: str) -> str | None:
-        self._gate()
-        return await run_hook(self._hooks, self.run, hook, known)
-
-    def _first_of_all(self) -> None:
-        """Before anybody new is started: the plan's preparations, and a look at those finished earlier."""
-        self._over = {name: target.current for name, target in self.run.targets.items()}
-        if commands_of(self.run, "before_run") and not self.run.is_settled and self.run.held is None:
-            self._do(_BEFORE_RUN, self._before_run)
-        verified = [
-            server
-            for server in self.run.servers.values()
-            if server.phase is Phase.VERIFIED and self.run.target(server).rollout.bake_s > 0
-        ]
-        if self.run.lives > 1 and verified:
-            self._do(_CATCH_UP, lambda: self._look_again(verified))
-
-    async def _before_run(self) -> None:
-        if (why := await self._hook("before_run")) is not None:
-            self._hold(why)
-
-    def _waves_over(self) -> None:
-        """Run the hook of every wave that has settled since it was looked last."""
-        for name, target in self.run.targets.items():
-            for index in range(self._over[name], target.current):
-                if commands_of(self.run, "after_wave", name):
-                    number = str(index + 1)
-                    self._do(
-                        f"after_wave/{name}/{number}",
-                        partial(self._tell, "after_wave", target=name, wave=number),
-                    )
-            self._over[name] = target.current
-
-    async def _tell(self, hook: str, **known: str) -> None:
-        """Run a hook whose failure changes nothing."""
-        if (why := await self._hook(hook, **known)) is not None:
-            self.record(HookFailed(hook=hook, why=why))
-
-    # -- looking again ------------------------------------------------------------------------------
-
-    def _do(self, name: str, chore: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Do something beside the servers' ways, unless it is being done."""
-        if name in self._chores:
-            return
-        task = asyncio.create_task(chore(), name=name)
-        self._chores[name] = task
-
-        def done(task: asyncio.Task[None]) -> None:
-            self._chores.pop(name, None)
-            self._driven(task)
-
-        task.add_done_callback(done)
-
-    @cached_property
-    def _in_order(self) -> dict[str, list[ServerState]]:
-        """The servers of every target, in the order of its waves: that never changes."""
-        found: dict[str, list[ServerState]] = {name: [] for name in self.run.targets}
-        for server in self.run.servers.values():
-            found[server.member.target].append(server)
-        for servers in found.values():
-            servers.sort(key=lambda server: server.member.wave)
-        return found
-
-    async def _bake(self, name: str, number: int) -> None:
-        """Leave a settled wave alone for its time, then look at it again, and at a sample of earlier ones."""
-        target = self.run.targets[name]
-        settled_at = target.waves[number - 1].settled_at
-        bake_s = self.run.plan_of(name).rollout.bake_s
-        # The time since counts, also that in which no process ran; a clock that jumps costs one bake at most.
-        gone = (self._clock.now() - settled_at) if settled_at else timedelta()
-        left = min(bake_s, max(0.0, bake_s - gone.total_seconds()))
-        until = self._time() + left
-        while (rest := until - self._time()) > 0:
-            await asyncio.sleep(min(rest, BAKE_LOOK_S))
-            outside = self._outlook.outside(self.run)
-            if outside.closed is not None and not outside.final:
-                self._hold(f"{outside.closed}, while wave {number} of {name} was baking")
-                return
-        await self._look_again(whom_to_look_at(self._in_order[name], number))
-        again = target.waves[number - 1]
-        if again.unsettled or again.settled_at != settled_at:
-            return  # somebody of it was given another try meanwhile: it bakes anew once that is over
-        self.record(WaveBaked(target=name, wave=number))
-
-    async def _look_again(self, servers: Iterable[ServerState]) -> None:
-        """Look at verified servers again; who is not well has gone bad, and counts as failed."""
-        at_once = asyncio.Semaphore(50)
-
-        async def one(server: ServerState) -> None:
-            async with at_once:
-                wrong = await look_again(server, self._context)
-            if wrong is not None:
-                self.record(WentBad(server=server.id, reason=f"went bad after it was verified: {wrong}"))
-
-        async with asyncio.TaskGroup() as group:
-            for server in servers:
-                group.create_task(one(server))
-
-    def _hold(self, reason: str, by: str = "") -> None:
-        if self.run.held is None:
-            self.record(RunHeld(reason=reason, by=by))
 
     def _drive(self, server: ServerState) -> None:
         if self._slots is not None:
@@ -530,7 +371,7 @@ class Engine:
             self._error = error
             # Now, not when `work` gets its turn: a request that is about to be sent must not be.
             self._context.end()
-            for task in {*self._tasks, *self._chores.values()} - {asyncio.current_task()}:
+            for task in {*self._tasks, *self._chores.tasks.values()} - {asyncio.current_task()}:
                 task.cancel()
         self._wake.set()
 
