@@ -53,7 +53,7 @@ class Outlook(Protocol):
     """What the clock and the world allow: windows, frozen days, gates.
 
     Attributes:
-        changed: Set whenever `outside` may say something else than before.
+        changed: Set whenever `outside` may say something else than before. The engine sets and clears it too.
     """
 
     changed: asyncio.Event
@@ -163,7 +163,7 @@ class Engine:
             ended=self._driven,
         )
         self._red_since: float | None = None
-        self._wake = asyncio.Event()
+        self._wake = self._outlook.changed  # one for whatever may let somebody start
         self._stop = _Stop.NO
         self._error: BaseException | None = None
         self._syncs_soon = False
@@ -254,17 +254,13 @@ class Engine:
 
     async def _until_woken(self) -> None:
         """Wait for a server or a chore to end, for the outlook to change, or for a red gate's patience."""
-        waits = {asyncio.ensure_future(event.wait()) for event in (self._wake, self._outlook.changed)}
-        try:
-            at_most = None if self._red_since is None else self._red_since + RED_LIMIT_S - self._time()
-            if self._crowded:
-                at_most = LOOK_AGAIN_S
-            await asyncio.wait(waits, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        at_most = None if self._red_since is None else self._red_since + RED_LIMIT_S - self._time()
+        if self._crowded:
+            at_most = LOOK_AGAIN_S
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most):
+                await self._wake.wait()
         self._wake.clear()
-        self._outlook.changed.clear()
 
     def _admit(self) -> Decision:
         """Start whom the run allows to be started, as facts; return what was decided in the end."""
