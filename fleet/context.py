@@ -84,6 +84,7 @@ class Context:
         self._run = run
         self._gate = gate
         self._cloud = cloud
+        self._turns = cloud if isinstance(cloud, TakesTurns) else None
         self._observer = observer
         self._checker = checker
         self._clock = clock
@@ -329,8 +330,8 @@ class Context:
 
     async def turn_to_wipe(self) -> None:
         """Wait until the cloud would take a wipe at once, where its client can tell. Before announcing it."""
-        if isinstance(self._cloud, TakesTurns):
-            await self._cloud.turn_to_wipe()
+        if self._turns is not None:
+            await self._turns.turn_to_wipe()
 
     async def reinstall(self, order: ReinstallOrder, *, send_by: float, timeout_s: float) -> Accepted:
         """Make the one call that must not be made twice. Announce it first."""

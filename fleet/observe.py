@@ -77,6 +77,8 @@ class Observer:
         upcoming: Callable[[], Iterable[ServerId]] = tuple,
     ) -> None:
         self._cloud = cloud
+        # Asked once: Python 3.11 goes through all that a protocol names each time.
+        self._turns = cloud if isinstance(cloud, TakesTurns) else None
         self._blind_limit_s = blind_limit_s
         self._waits: dict[ServerId, list[_Wait]] = {}
         self._poller: asyncio.Task[None] | None = None
@@ -254,8 +256,8 @@ class Observer:
         """Read as long as somebody waits."""
         while self._waits:
             await self._pause()
-            if isinstance(self._cloud, TakesTurns):
-                await self._cloud.turn_to_poll()
+            if self._turns is not None:
+                await self._turns.turn_to_poll()
             self._hurried_at = None
             asked = {server: list(waits) for server, waits in self._waits.items()}
             if not asked:

@@ -56,6 +56,7 @@ class Meter:
 
     def __init__(self, cloud: Cloud, ceiling: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._cloud = cloud
+        self._pace = cloud if isinstance(cloud, KnowsPace) else None
         self._ceiling = ceiling
         self._clock = clock
         self._seen: deque[tuple[float, int]] = deque([(clock(), self._total())])
@@ -68,7 +69,7 @@ class Meter:
         while len(self._seen) > 2 and at - self._seen[1][0] >= OVER_S:
             self._seen.popleft()
         began, before = self._seen[0]
-        slowed: Mapping[str, float] = self._cloud.slowed() if isinstance(self._cloud, KnowsPace) else {}
+        slowed: Mapping[str, float] = self._pace.slowed() if self._pace is not None else {}
         per_s = (total - before) / (at - began) if at > began else 0.0
         return Rate(at=now, per_s=per_s, total=total, ceiling=self._ceiling, slowed=dict(slowed))
 
