@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from browser_support import RULES, lines_of, night, watched
+from browser_support import RULES, cut_short, watched
 from process_support import Fleet
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: `make browser` installs it")
@@ -41,11 +40,7 @@ def test_nothing_stands_in_the_way_of_a_screen_reader_or_of_weak_eyes(
 ) -> None:
     """No rule of WCAG 2.2 AA is broken, on no page, in no light."""
     fleet = Fleet(tmp_path)
-    path = tmp_path / "night" / "journal.jsonl"
-    path.parent.mkdir()
-    begin = datetime.now(UTC) - timedelta(minutes=11)
-    lines = lines_of(night(begin, 60, concurrency=8, every=20))
-    path.write_bytes(b"".join(line for at, line in lines if at <= datetime.now(UTC)))
+    path = cut_short(tmp_path)
     with watched(fleet, str(path)) as (address, _):
         tab.goto(address)
         expect(tab.locator("#link")).to_have_text("live")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from browser_support import lines_of, night, watched
+from browser_support import cut_short, watched
 from process_support import Fleet, fleet_on, fleet_text, once_each, plan_text
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: `make browser` installs it")
@@ -83,11 +82,7 @@ def test_a_run_is_watched_and_steered_from_its_page(tab, tmp_path: Path, shots: 
 def test_everything_is_done_by_keyboard_and_seen_in_any_light(tab, tmp_path: Path, shots: Path) -> None:
     """A dead run is held without a mouse; dialogs keep the focus and give it back; a dead watch is said."""
     fleet = Fleet(tmp_path)
-    path = tmp_path / "night" / "journal.jsonl"
-    path.parent.mkdir()
-    begin = datetime.now(UTC) - timedelta(minutes=11)
-    lines = lines_of(night(begin, 60, concurrency=8, every=20))
-    path.write_bytes(b"".join(line for at, line in lines if at <= datetime.now(UTC)))
+    path = cut_short(tmp_path)
     with watched(fleet, str(path)) as (address, child):
         tab.goto(address)
         expect(tab.locator("#link")).to_have_text("live")

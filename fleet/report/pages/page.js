@@ -29,6 +29,7 @@ function ticks(paper) {
   const place = $("ticks").children[1], nights = JSON.parse($("ticks").dataset.nights), width = paper || place.clientWidth || 700;
   place.replaceChildren();
   let free = -1;
+  const brief = width < 300; // on a phone the day would leave no room for another time; it is told above
   const put = (left, text) => {
     const x = (left - seen.from) * seen.zoom * width / 100;
     if (x < 0 || x < free || x + text.length * 6 > width) return;
@@ -45,7 +46,7 @@ function ticks(paper) {
     const iso = (s) => new Date(s * 1000).toISOString();
     let day = iso(night.begin).slice(0, 10);
     const first = Math.max(night.begin, night.begin + (seen.from - night.left) / Math.max(night.width, 1e-9) * (night.end - night.begin));
-    put(at(Math.ceil(first)), iso(first).slice(0, 16).replace("T", " "));
+    put(at(Math.ceil(first)), iso(first).slice(brief ? 11 : 0, 16).replace("T", " "));
     for (let s = Math.ceil(first / step) * step; s <= night.end; s += step) {
       const now = iso(s);
       put(at(s), now.slice(0, 10) === day ? now.slice(11, 16) : now.slice(0, 16).replace("T", " "));
