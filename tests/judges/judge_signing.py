@@ -2,8 +2,9 @@
 
     python tests/judges/judge_signing.py [URL]
 
-Needs ``huaweicloudsdkecs``, in an environment that has nothing of ours but msgspec: the signing is pure. With the
-URL of a simulator, the vendor's client also logs in there with a temporary key. Exits 1 at the first mismatch.
+Needs ``huaweicloudsdkecs``, in an environment that has nothing of ours but msgspec: the signing is pure. With
+the URL of a simulator, the vendor's client also logs in there with a temporary key. Exits 1 at the first
+mismatch.
 """
 
 from __future__ import annotations
