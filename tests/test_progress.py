@@ -232,6 +232,7 @@ def test_who_is_said_to_settle_is_who_is_in_flight() -> None:
         see = eye.look(AT + timedelta(seconds=1), worked_on="this process")
         assert see.ends.startswith(words)
         assert f"+ {see.in_flight} in flight" in see.figures
+    assert eye.look(AT, worked_on=None).ends == "", "nobody brings it to its end"
 
 
 def test_groups_held_and_paces_lowered_are_said() -> None:

@@ -144,6 +144,8 @@ class Eye:
         rows = [self._flying(pulse.run.servers[each], stay, now) for each, stay in pulse.flying.items()]
         overdue = [row for row in rows if row.overdue]
         others = [row for row in rows if not row.overdue]
+        ahead = self._look_ahead(now)
+        promised = ahead.settles is None or worked_on is not None  # else nobody brings them anywhere
         return Glance(
             at=now,
             run=run.id,
@@ -153,7 +155,7 @@ class Eye:
             settled=run.is_settled,
             draining=run.drained is not None,
             figures=headline(run, brief=True, quick=True),
-            ends=self._look_ahead(now).words(now),
+            ends=ahead.words(now) if promised else "",
             targets=tuple(self._target(target) for target in run.targets.values()),
             phases={phase: counts[phase] for phase in Phase if phase in IN_FLIGHT and counts[phase]},
             flying=tuple([*overdue, *others][:ROWS]),
