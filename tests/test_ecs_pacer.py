@@ -308,6 +308,34 @@ def test_a_poll_waits_a_bounded_time():
     assert 5.0 <= run_virtual(story()) <= 6.0
 
 
+def test_a_list_is_read_in_bounded_time_though_looks_never_end():
+    """Once it had waited it was let go behind every look: in saturation never, and whoever is seen by lists
+    alone (a server that is verified) ran into its time-out."""
+
+    async def story():
+        pacer, over = Pacer(10.0), False
+
+        async def acting(kind):
+            while not over:
+                await pacer.slot(kind)
+
+        others = [asyncio.create_task(acting(kind)) for kind in ("show", "job", "show", "other")]
+        await asyncio.sleep(1)
+        began = asyncio.get_running_loop().time()
+        reads = []
+        for _ in range(3):
+            async with asyncio.timeout(600):
+                await pacer.slot("list", poll=True)
+            reads.append(asyncio.get_running_loop().time() - began)
+            began = asyncio.get_running_loop().time()
+        over = True
+        await asyncio.gather(*others)
+        return reads
+
+    took = run_virtual(story())
+    assert all(4.9 <= read_s <= 6.0 for read_s in took), took
+
+
 def test_a_free_cloud_is_polled_at_once():
     async def story():
         pacer = Pacer(1000.0)

@@ -7,8 +7,8 @@ refused at about the same time the limit is one for all of them, and what all ma
 
 Who acts goes first: a wipe that was announced and a start that brings a server back, then stops, then looks
 of servers by themselves, then those who want to announce a wipe or ask how their job stands, then whatever
-else somebody waits for. A poll takes the turn that nobody else wanted, and waits a bounded time for it. Among
-equals it is first come, first served, so no target goes before another.
+else somebody waits for. A poll takes the turn that nobody else wanted, and waits a bounded time for it; then
+it goes like a stop. Among equals it is first come, first served, so no target goes before another.
 
 Only the head of a queue holds a slot: whoever waits behind it computes nothing yet, so a cut reaches
 everybody who waits. Slots are evenly spaced, there is no burst, also not after a pause.
@@ -77,6 +77,9 @@ class Rank(IntEnum):
     REST = 4
     POLL = 5
 
+
+OVERDUE = Rank.SWITCH
+"""Of a poll that has waited its time: looks without end would go before it for ever."""
 
 _WIPE = "reinstall"
 _RANKS = {
@@ -301,9 +304,15 @@ class Pacer:
         """
         if kind == _WIPE and self._kept.use():
             return
-        if poll:
-            await self.turn_to_poll()
-        await self._slot(kind, Rank.POLL if poll else _RANKS.get(kind, Rank.REST))
+        if not poll:
+            await self._slot(kind, _RANKS.get(kind, Rank.REST))
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._longest_wait_s()):
+                await self._all.unwanted()
+                await self._slot(kind, Rank.POLL)
+                return
+        await self._slot(kind, OVERDUE)
 
     async def _slot(self, kind: str, rank: Rank) -> None:
         await self.lane(kind).slot(rank)
@@ -317,8 +326,11 @@ class Pacer:
     async def turn_to_poll(self) -> None:
         """Wait until a poll would be in nobody's way, or has waited long enough."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(PASSED / self._all.rate, LONGEST_WAIT_S)):
+            async with asyncio.timeout(self._longest_wait_s()):
                 await self._all.unwanted()
+
+    def _longest_wait_s(self) -> float:
+        return min(PASSED / self._all.rate, LONGEST_WAIT_S)
 
     def throttled(self, kind: str, *, silence_s: float | None = None, limit: float | None = None) -> None:
         """Note that a call of *kind* was refused for being too fast; see `Lane.throttled`."""
