@@ -290,7 +290,9 @@ class Engine:
                     self._crowded = True
                     break
                 if not self._chores.start_wave(server):
-                    break
+                    if self._slots is not None:
+                        self._slots.give(server_id)
+                    continue  # the others may be of other targets, and these have waves of their own
                 self._note_pause(None)
                 self.record(Admitted(server=server_id))
                 self._drive(server)

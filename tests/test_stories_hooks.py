@@ -15,6 +15,7 @@ from fleet.errors import Exit
 from fleet.rehearsal.hooks import Outcome
 from fleet.rehearsal.rehearse import crash_everywhere
 from fleet.rehearsal.stories import Person, Story, Told
+from fleet.rehearsal.tales import plan, target
 
 ALL = Hooks(
     before_run=("a",),
@@ -122,3 +123,19 @@ def test_killed_at_every_instant() -> None:
     found = crash_everywhere(hooked(), kinds=("killed",), at_most=INSTANTS)
     assert found.failures == []
     assert found.crashes == found.told > 50
+
+
+def test_a_wave_whose_hook_takes_its_time_holds_up_no_target_beside_it() -> None:
+    """Targets take turns: behind a server of a wave that may not start yet come those of the others."""
+    few = Rollout(waves=(3,), concurrency=3, hold_after=3)
+    web, db = (
+        msgspec.structs.replace(target(name, rollout=few), needs=(), hooks=hooks)
+        for name, hooks in (("web", Hooks()), ("db", Hooks(before_wave=("c",), timeout_s=600.0)))
+    )
+    names = [f"{name}-{number}" for name in ("web", "db") for number in (1, 2, 3)]
+    story = replace(calm(*names), settings=plan(web, db, rate=2.0), hooks={"db/before_wave": ("hangs",)})
+    night = told(story)
+    assert night.run is not None
+    admitted = {night.run.servers[each["server"]].label: each["at"] for each in night.events("Admitted")}
+    assert admitted.keys() == {"web-1", "web-2", "web-3"}
+    assert len(set(admitted.values())) == 1, admitted
