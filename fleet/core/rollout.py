@@ -161,15 +161,18 @@ def _fill(run: Run, room: _Room) -> list[Why]:
 
 def _take_next(run: Run, room: _Room, target: TargetState, line: Queue, passed: list[Why]) -> bool:
     """Take the next of a target whom the limits let through; tell whether there was one."""
+    # What is so for one is so for all until one is taken: hundreds of kinds may be passed over.
+    no_more = {down: room.why_not_more(target, down=down) for down in (False, True)}
+    is_full = room.is_full(target)
     while (server_id := line.next()) is not None:
         server = run.servers[server_id]
-        why = room.why_not_more(target, down=server.is_out) or room.why_not(server)
+        why = no_more[server.is_out] or room.why_not(server)
         if why is None:
             room.take(server)
             line.take()
             return True
         passed.append(why)
-        if room.is_full(target):
+        if is_full:
             return False
     return False
 
@@ -309,6 +312,7 @@ class _Room:
         self._flying: Counter[str] = Counter()
         self._out: Counter[str] = Counter()
         self._out_by: Counter[tuple[str, str]] = Counter()
+        self._full: dict[tuple[str, str, int], Why] = {}
         self._ends: dict[tuple[str, str, str, str], datetime] = {}
         self._failed = sum(target.failed for target in run.targets.values())
         self._verified = sum(target.phases[Phase.VERIFIED] for target in run.targets.values())
@@ -392,10 +396,14 @@ class _Room:
         if not server.is_out:
             for attribute, most in self._run.plan_of(server.member.target).rollout.spread.items():
                 value = attribute_of(server.member, attribute)
+                if (why := self._full.get((attribute, value, most))) is not None:
+                    return why
                 out = self._run.out_by[attribute, value] + self._out_by[attribute, value]
                 if out >= most:
                     kind = Kind.ROOM if self._in_flight else Kind.PERSON
-                    return Why(kind, f"{_group(attribute, value)} is at its limit: {most} out of service")
+                    words = f"{_group(attribute, value)} is at its limit: {most} out of service"
+                    self._full[attribute, value, most] = why = Why(kind, words)
+                    return why
         closes = self._outside.closes_at
         if closes is not None and (end := self._end(server)) > closes:
             local = end.astimezone(closes.tzinfo)
