@@ -22,7 +22,7 @@ from fleet.core.events import (
     UndoFailed,
 )
 from fleet.core.state import START, Phase, ServerState
-from fleet.errors import Busy, CloudError, NotFound, OutcomeUnknown, Unavailable
+from fleet.errors import Busy, CloudError, NotFound, OutcomeUnknown, Rejected, Unavailable
 from fleet.hooks import NOTHING_DONE
 
 START_S = 600.0
@@ -112,6 +112,8 @@ async def _is_away(server: ServerState, ctx: Context) -> str | None:
         seen = await ctx.look(server)
     except NotFound:
         return "it does not exist any more"
+    except (Rejected, Unavailable, OutcomeUnknown) as error:
+        return f"it cannot be looked at: {error.message}"
     return None if seen.is_on or server.was_off else f"it was verified, and is {seen.state()} by now"
 
 

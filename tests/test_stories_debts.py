@@ -159,6 +159,16 @@ def test_who_was_stopped_since_it_was_verified_gets_no_traffic() -> None:
     assert owed(night, "web-1") == {"2": True}
 
 
+def test_who_cannot_be_looked_at_gets_no_traffic_and_ends_no_run() -> None:
+    """The cloud refuses to tell of one verified server: that is no reason to end a life for all."""
+    sick = fault("rejected", call="show", server="web-1", code="Common.0002", from_s=600.0, count=None)
+    story = hooked("web-1", outcomes={"web-1/undo-2": ("fails",) * 3}, faults=(sick,))
+    night = told(replace(story, nights_s=(3600.0,)))
+    assert night.phases() == {"web-1": "verified"}
+    assert night.endings[1].code is Exit.FAILED
+    assert owed(night, "web-1") == {"2": True}
+
+
 def test_a_server_that_failed_after_its_wipe_gets_no_traffic() -> None:
     """Its debts stay owed, however often the run is resumed."""
     night = told(hooked("web-1", "web-2", faults=(fault("job-fails", server="web-1", count=9),)))
