@@ -10,7 +10,7 @@ from fleet.context import Context
 from fleet.core.doubt import differences
 from fleet.core.model import Server
 from fleet.core.state import Phase, ServerState
-from fleet.errors import NotFound
+from fleet.errors import NotFound, OutcomeUnknown, Rejected, Unavailable
 
 TRIES, PAUSE_S = 3, 10.0
 """One bad look proves nothing; three, with time in between, do."""
@@ -49,6 +49,9 @@ async def look_again(server: ServerState, ctx: Context) -> str | None:
             seen = await ctx.glance(server)
         except NotFound:
             return "it does not exist any more"
+        except (Rejected, Unavailable, OutcomeUnknown) as error:
+            wrong = f"the cloud gives no answer about it: {error.message}"
+            continue
         wrong = await _what_is_wrong(server, ctx, seen)
         if wrong is None:
             return None

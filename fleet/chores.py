@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from fleet.bake import look_again, whom_to_look_at
-from fleet.clock import Clock
+from fleet.clock import Clock, cancel_all
 from fleet.context import Context
 from fleet.core.events import (
     Event,
@@ -237,6 +237,8 @@ class Chores:
             if wrong is not None:
                 self._record(WentBad(server=server.id, reason=f"went bad after it was verified: {wrong}"))
 
-        async with asyncio.TaskGroup() as group:
-            for server in servers:
-                group.create_task(one(server))
+        looks = {asyncio.create_task(one(server), name=f"look again at {server.label}") for server in servers}
+        try:
+            await asyncio.gather(*looks)  # no group: what ends the life is told as it is, with its exit code
+        finally:
+            await cancel_all(looks)

@@ -318,16 +318,21 @@ class Observer:
         began = self._now()
         self._latest = {seen.id: seen for seen in await self._cloud.servers(only=wanted)}
         self._before_at, self._latest_at = self._latest_at, began
+        missing = []
         for server, waits in asked.items():
             if (seen := self._latest.get(server)) is not None:
                 self._tell(waits, seen)
             else:  # lists lag and drift; only a direct read tells that it is gone
-                await self._read_one(server, waits)
+                missing.append(self._read_one(server, waits))
+        # Whoever was seen has heard by now, and of the others none waits for another's answer.
+        for outcome in await asyncio.gather(*missing, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def _read_one(self, server: ServerId, waits: list[_Wait]) -> None:
         try:
             self._tell(waits, await self._cloud.server(server))
-        except NotFound as error:
+        except Rejected as error:  # gone, or refused: it is about this one
             for wait in waits:
                 if not wait.future.done():
                     wait.future.set_exception(error)

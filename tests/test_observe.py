@@ -213,6 +213,29 @@ def test_a_server_that_is_gone_is_told_to_those_who_wait_for_it_and_to_nobody_el
     play(story())
 
 
+@pytest.mark.parametrize("error", [Rejected("the request is odd"), Unavailable("its cell is down")])
+def test_one_that_cannot_be_read_keeps_nobody_else_waiting(error: Exception) -> None:
+    """It is asked about first, a list leaves it out, and a read of its own fails."""
+
+    class Cloud(ScriptedCloud):
+        async def server(self, server: ServerId) -> Server:
+            await self._answer("show", server)
+            raise error
+
+    cloud = Cloud(10)
+    cloud.hidden.add(ONE)
+
+    async def story() -> None:
+        observer = Observer(cloud)
+        waits = [asyncio.create_task(observer.until(server, lambda _: True, 60)) for server in cloud.shown]
+        sick, *others = await asyncio.gather(*waits, return_exceptions=True)
+        assert all(isinstance(each, Server) for each in others), others
+        assert sick is (error if isinstance(error, Rejected) else None)
+        await observer.close()
+
+    play(story())
+
+
 def test_a_wait_that_is_cancelled_leaves_nothing_behind() -> None:
     cloud = ScriptedCloud()
 

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from story_support import INSTANTS, at, calm, effect_of, told
+from story_support import INSTANTS, at, calm, effect_of, reason, told
 
 from fleet.cloud.simulator.faults import fault
 from fleet.core.events import SYNCED
@@ -109,6 +109,26 @@ def test_an_outage_without_end_ends_the_life_and_not_the_run() -> None:
     night = told(replace(calm(faults=(burst,)), nights_s=(7200.0,)))
     assert isinstance(night.endings[0].error, CloudUnusable)
     assert night.phases() == ALL_VERIFIED
+
+
+BAKES = Rollout(waves=(1, 1), concurrency=1, hold_after=2, bake_s=900.0)
+
+
+def test_an_outage_while_a_wave_bakes_ends_the_life_as_any_other_does() -> None:
+    """The second look has its own tasks: what ended one of them was told as a defect of ours."""
+    burst = fault("error-burst", call="any", status=503, from_s=700.0, until_s=7000.0, count=None)
+    night = told(replace(calm("web-1", "web-2", rollout=BAKES, faults=(burst,)), nights_s=(7200.0,)))
+    assert isinstance(night.endings[0].error, CloudUnusable)
+    assert night.endings[0].error.exit_code is Exit.CLOUD
+    assert night.phases() == {"web-1": "verified", "web-2": "verified"}
+
+
+def test_who_cannot_be_looked_at_again_has_gone_bad_and_ends_no_life() -> None:
+    sick = fault("rejected", call="show", server="web-1", code="Common.0002", from_s=700.0, count=None)
+    night = told(calm("web-1", "web-2", rollout=BAKES, faults=(sick,)))
+    assert night.endings[0].code is Exit.FAILED
+    assert night.phases() == {"web-1": "failed", "web-2": "verified"}
+    assert "no answer about it" in reason(night, "web-1")
 
 
 def test_a_login_that_is_refused_for_good_keeps_the_state() -> None:

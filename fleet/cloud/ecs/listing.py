@@ -11,7 +11,7 @@ from fleet.cloud.ecs.classify import Purpose
 from fleet.cloud.ecs.session import Call, Session
 from fleet.cloud.http import id_segment, segment
 from fleet.core.model import Server, ServerId
-from fleet.errors import NotFound, Rejected
+from fleet.errors import Rejected
 
 PAGE_SIZE = 1000
 """Servers of a page; the documented maximum (default 25). Fewer calls, and less that can shift between
@@ -89,7 +89,7 @@ class Listing:
     async def _one_by_one(self, servers: Sequence[ServerId]) -> list[Server]:
         found = []
         for server in servers:
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(Rejected):  # not there, or not told: a read of its own says which
                 found.append(await self.server(server, poll=True))
         return found
 

@@ -192,7 +192,7 @@ class NovaCloud:
 
     async def _one_by_one(self, servers: Sequence[ServerId]) -> list[Server]:
         async def read(server: ServerId) -> Server | None:
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(Rejected):
                 return await self._installations.complete(await self._raw(server, poll=True))
             return None
 
