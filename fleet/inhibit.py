@@ -11,21 +11,26 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 
-from fleet.commands import usual
+from fleet.commands import KEPT_LINE, usual
 from fleet.core.events import Event
 from fleet.core.state import Run
 from fleet.journal import Listener
 from fleet.logs import get_logger
+from fleet.secrets import redact
 
 LINGER_S = 10.0
 """Where few servers are in flight at a time there is often nobody for a moment."""
 
-_END_S = 5.0
+_END_S = 2.0
+_READ = 65536
+"""Bytes that are read of a reason. Who says more than that waits for a reader."""
+
 _SYSTEMD = Path("/run/systemd/system")
 """There where systemd runs the machine: sd_booted(3)."""
 
@@ -93,16 +98,12 @@ class Inhibitor:
             return
         assert process.stdin is not None and process.stderr is not None  # noqa: S101, PT018 - asked for
         try:
-            said = (await process.stderr.read()).decode(errors="replace").strip()
+            said = await _said(process.stderr)
             await process.wait()
             self._say_refused(said or f"systemd-inhibit ended with {process.returncode}")
         finally:
             process.stdin.close()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), _END_S)
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            await _end(process)
 
     def _say_refused(self, why: str) -> None:
         self._refused = True
@@ -116,6 +117,32 @@ class Inhibitor:
         if self._holding is not None:
             self._holding.cancel()
             await asyncio.gather(self._holding, return_exceptions=True)
+
+
+async def _said(stream: asyncio.StreamReader) -> str:
+    """Return what was said, once all is; of somebody who does not stop, the beginning."""
+    said = b""
+    while len(said) < _READ and (chunk := await stream.read(_READ)):
+        said += chunk
+    text = " ".join(said.decode(errors="replace").split())
+    return redact(text)[-KEPT_LINE:]
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Wait for a process's end, and kill it with all its children if it does not come.
+
+    `wait` wants the end of the pipes as well, which a daemon that was started keeps open for ever; so no
+    wait of it is without an end.
+    """
+    for _ in range(2):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _END_S)
+            return
+        ended = process.returncode is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        if ended:
+            return
 
 
 def program_for(run: Run, style: str) -> str | None:

@@ -16,6 +16,12 @@ from datetime import datetime
 from fleet.core.events import Admitted, Event, Failed, RunDrained, RunHeld, Verified
 from fleet.core.state import Phase, Run
 
+_DIGITS = 20
+"""Of a number that systemd can have written: it has 64 bits."""
+
+_SHORTEST_S = 0.001
+"""Between two pings, lest a nonsensical time keeps a core busy all night."""
+
 
 def notify(*lines: str) -> None:
     """Send *lines* (``READY=1``, ``STATUS=…``) to systemd, if it waits for them. Nothing depends on it."""
@@ -33,9 +39,10 @@ def watchdog_s(environ: Mapping[str, str] | None = None) -> float | None:
     environ = os.environ if environ is None else environ
     wait = environ.get("WATCHDOG_USEC", "")
     whose = environ.get("WATCHDOG_PID", "")
-    if not (wait.isascii() and wait.isdigit() and int(wait)) or whose not in {"", str(os.getpid())}:
+    usec = int(wait) if wait.isascii() and wait.isdigit() and len(wait) <= _DIGITS else 0
+    if not usec or whose not in {"", str(os.getpid())}:
         return None
-    return int(wait) / 1e6
+    return usec / 1e6
 
 
 async def watched(work: Coroutine[None, None, int]) -> int:
@@ -53,7 +60,7 @@ async def watched(work: Coroutine[None, None, int]) -> int:
 async def _ping(every_s: float) -> None:
     while True:
         notify("WATCHDOG=1")
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(max(every_s, _SHORTEST_S))
 
 
 def tell_systemd(run: Run) -> Callable[[Event, datetime], None]:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -99,6 +100,8 @@ async def test_a_loop_that_hangs_is_silent(tmp_path: Path, monkeypatch: pytest.M
         ({"WATCHDOG_USEC": "300000000", "WATCHDOG_PID": "1"}, None),  # it is about another process
         ({"WATCHDOG_USEC": "0"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_USEC": "1" * 400}, None),  # no float
+        ({"WATCHDOG_USEC": "1" * 5000}, None),  # and not even an int
     ],
 )
 def test_when_the_watchdog_looks(environ: dict[str, str], seconds: float | None) -> None:
@@ -167,6 +170,34 @@ def test_what_cannot_be_inhibited_is_said_once_and_done_without(tmp_path: Path, 
         (line,) = [json.loads(line) for line in done.err.splitlines()]
         why = "Failed to inhibit: Access denied" if how == "refused" else "No such file or directory"
         assert (line["event"], line["why"]) == ("ShutdownNotInhibited", why)
+
+
+@pytest.mark.parametrize("how", ["hangs", "leaves a child", "says too much"])
+def test_no_run_waits_for_one_who_does_not_let_go(tmp_path: Path, how: str) -> None:
+    """Neither for it, nor for the end of a pipe that a child of its holds; and nobody keeps what it says."""
+    environment, _ = stand_in(tmp_path)
+    pids = tmp_path / "pids"
+    (tmp_path / "bin" / "systemd-inhibit").write_text(
+        "#!/bin/sh\n"
+        + {
+            "hangs": f"echo $$ >> {pids}\nsleep 1000\n",
+            "leaves a child": f"setsid sh -c 'echo $$ >> {pids}; exec sleep 1000' &\ncat\n",
+            "says too much": f"echo $$ >> {pids}\nexec yes >&2\n",
+        }[how]
+    )
+    with fleet_on(tmp_path, fleet_text(2)) as (fleet, _cloud):
+        child = fleet.start("run", fleet.plan(plan_text()), "--yes", env=environment)
+        try:
+            done = child.wait()
+            assert done.code == 0
+            assert "ShutdownNotInhibited" not in done.err
+            assert done.err.count("RunFinished") == 1
+        finally:
+            left = [int(each) for each in pids.read_text().split()]
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    assert how == "leaves a child", "what it left behind is killed"
 
 
 # -- the units ------------------------------------------------------------------------------------------
