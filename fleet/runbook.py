@@ -66,7 +66,8 @@ LATE_STOP = "late stop"
 """What is watched: how long ago an unanswered stop was sent."""
 
 BACKOFF_S = (5.0, 10.0, 20.0, 40.0, 60.0)
-"""Waits between requests that were provably not taken."""
+"""Waits between requests that were provably not taken. A cloud that asks for more is asked again after the
+longest: the server is down meanwhile, and has only its time."""
 
 THROTTLED_S = 1.0
 """… and after a refusal for being too fast."""
@@ -307,7 +308,7 @@ async def _not_now(server: ServerState, ctx: Context, error: Unavailable | Busy)
     wait = error.retry_after_s if isinstance(error, Unavailable) else None
     # Too fast is a matter of turns, and the next request waits for one of its own.
     least = THROTTLED_S if isinstance(error, Throttled) else BACKOFF_S[min(server.sent, len(BACKOFF_S)) - 1]
-    await ctx.sleep(max(wait or 0.0, least))
+    await ctx.sleep(max(min(wait or 0.0, BACKOFF_S[-1]), least))
     return None
 
 

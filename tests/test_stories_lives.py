@@ -103,6 +103,15 @@ def test_an_outage_of_ten_minutes_fails_nobody(status: int) -> None:
     assert night.phases() == ALL_VERIFIED
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_cloud_that_asks_for_an_hour_is_asked_again_sooner(status: int) -> None:
+    """Who is stopped is down: one refusal is no reason to leave it so for its whole time, and to fail it."""
+    burst = fault("error-burst", call="reinstall", status=status, retry_after_s=999999.0)
+    night = told(calm(faults=(burst,)))
+    assert night.phases() == ALL_VERIFIED
+    assert night.reinstalls() == dict.fromkeys(ALL_VERIFIED, 1)
+
+
 def test_an_outage_without_end_ends_the_life_and_not_the_run() -> None:
     """After half an hour of silence the life ends with its own exit code; a later one goes on."""
     burst = fault("error-burst", call="any", status=503, from_s=40.0, for_s=9000.0)
