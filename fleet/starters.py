@@ -229,7 +229,8 @@ class _Look:
             return
         folders = [self._root / folder / kind for kind in ("system", "user") for folder in _UNITS]
         if self._root == Path("/"):
-            folders.append(Path.home() / ".config/systemd/user")
+            folders.append(Path(os.path.expanduser("~")) / ".config/systemd/user")  # noqa: PTH111 - raises nothing
+        folders = [folder for folder in folders if os.access(folder, os.R_OK | os.X_OK)]
         self.looked.append("systemd timers")
         names = {file.name for folder in folders for file in folder.glob("*.timer")}
         names |= {file.name for folder in folders for file in folder.glob("*.wants/*.timer")}
@@ -268,7 +269,7 @@ class _Look:
 
     def _is_plan(self, word: str) -> bool:
         path = Path(word)
-        if path.name != self._plan.name:
+        if path.name != self._plan.name or "\0" in word:
             return False
         return not path.is_absolute() or os.path.realpath(path) == os.path.realpath(self._plan)
 

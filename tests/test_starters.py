@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -123,6 +127,37 @@ def test_timers_of_systemd(root: Path) -> None:
     found = look(root)
     assert found.starters == (timer,)
     assert found.odd == ("own.timer: it is not enabled (systemctl enable --now own.timer)",)
+
+
+def test_rubbish_in_a_crontab_hides_no_line(root: Path) -> None:
+    """What no path can have, numbers that no int takes, quotes that never close."""
+    rubbish = b"\xff\xfe\0\n* * * * * root fleet run /etc/\0/web.yaml\n"
+    rubbish += b"9" * 5000 + b" * * * * root fleet run web.yaml\n"
+    (root / "etc/crontab").write_bytes(rubbish + b"0 21 * * * root echo ' ; fleet run web.yaml\n")
+    found = look(root)
+    assert [each.place for each in found.starters] == [f"{root}/etc/crontab, line 4"]
+    (odd,) = found.odd
+    assert odd.startswith(f"{root}/etc/crontab, line 3: ")
+    assert len(odd) < 300
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_a_home_that_is_somebody_else_s_has_no_timers() -> None:
+    """As under `sudo -u fleet`, which may keep HOME; and a user without a home has none either."""
+    program = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "from fleet import starters\n"
+        "os.setuid(65534)\n"
+        "starters.shutil.which = lambda name: name if name == 'systemd-analyze' else None\n"
+        "assert 'systemd timers' in starters.find(Path('/x/web.yaml'), 'web').looked\n"
+    )
+    with tempfile.TemporaryDirectory() as closed:  # for its owner only
+        for home in ({"HOME": closed}, {}):
+            done = subprocess.run(
+                [sys.executable, "-c", program], env=home, capture_output=True, text=True, check=False
+            )
+            assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_expression_given() -> None:
