@@ -176,3 +176,17 @@ def test_its_failure_is_a_line_of_the_other_log(tmp_path: Path) -> None:
     assert [json.loads(line)["event"] for line in shown.getvalue().splitlines()] == [
         "LogFile", "Admitted", "Failed"
     ]  # fmt: skip
+
+
+def test_a_name_that_leads_to_a_journal_later_is_not_written(
+    tmp_path: Path, file: LogFile, told: list[str]
+) -> None:
+    file.write("one")
+    journal = tmp_path / "journal.jsonl"
+    journal.write_bytes(first := b'{"seq":1,"at":"2026-12-05T20:00:03.120Z","event":"RunOpened"}\n')
+    (tmp_path / "log").unlink()
+    (tmp_path / "log").symlink_to(journal)
+    file.write("two")
+    assert journal.read_bytes() == first
+    (words,) = told
+    assert "cannot be written: it is the journal of a run" in words

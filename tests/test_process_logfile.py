@@ -94,3 +94,28 @@ def test_how_a_command_ended_is_in_it_also_where_no_run_began(tmp_path: Path) ->
         done = fleet("run", "plan.yaml", "--yes", "--log-file", wrong)
         assert done.code == 2
         assert "--log-file" in done.err
+
+
+def test_no_line_of_a_log_gets_into_a_journal_or_a_plan(tmp_path: Path) -> None:
+    """By whatever name, and also where the name leads there later: a run could never be resumed again."""
+    with fleet_on(tmp_path, fleet_text(1)) as (fleet, cloud):
+        plan = fleet.plan(plan_text(waves="[1]"))
+        child = fleet.start("run", plan, "--yes")
+        fleet.wait_for("ReinstallAccepted", child=child)
+        child.kill()
+        (journal,) = fleet.journals()
+        log = tmp_path / "web.log"
+        for make in (log.symlink_to, log.hardlink_to):
+            make(journal)
+            done = fleet("resume", "--log-file", str(log))
+            assert (done.code, "web.log is the journal of a run" in done.err) == (2, True)
+            log.unlink()
+        done = fleet("resume", env={"FLEET_LOG_FILE": str(journal)})
+        assert done.code == 2
+        before = Path(plan).read_bytes()
+        for arguments in (["--log-file", plan], ["--journal", str(log), "--log-file", str(log)]):
+            done = fleet("run", plan, "--yes", *arguments)
+            assert (done.code, "give it a file of its own" in done.err) == (2, True)
+        assert (Path(plan).read_bytes(), log.exists()) == (before, False)
+        assert fleet("resume").code == 0
+        assert cloud.wipes() == {"web-1": 1}

@@ -11,7 +11,7 @@ import click
 from fleet import __version__
 from fleet.cli.common import say
 from fleet.errors import Exit, FleetError
-from fleet.logfile import LogFile
+from fleet.logfile import LogFile, is_a_journal
 
 
 def _opened(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> LogFile | None:
@@ -19,6 +19,8 @@ def _opened(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> 
         return None
     if str(path) == "-":
         raise click.BadParameter("the log is on standard error already")
+    if is_a_journal(path):
+        raise click.BadParameter(f"{path} is the journal of a run; a line of a log would damage it")
     return LogFile(path, lambda words: say(f"warning: {words}"))
 
 
@@ -29,6 +31,13 @@ log_file_option = click.option(
     callback=_opened,
     help="Append the log there too: all of it, as JSON lines, whatever is shown. May be rotated.",
 )
+
+
+def not_the_log(file: LogFile | None, *others: Path | None) -> None:
+    """Refuse a log file that is one of the files which a command reads or makes."""
+    for other in others:
+        if file is not None and other is not None and os.path.realpath(other) == os.path.realpath(file.path):
+            raise click.UsageError(f"--log-file: {other} is not there for the log; give it a file of its own")
 
 
 def logged(file: LogFile | None, command: str, work: Callable[[], int]) -> int:

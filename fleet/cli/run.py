@@ -27,7 +27,7 @@ from fleet.cli.common import (
 )
 from fleet.cli.display import configure_logs, displayed, heartbeat_option
 from fleet.cli.earlier import Earlier, is_over, latest, runs_of, tell_left_out
-from fleet.cli.logged import log_file_option, logged
+from fleet.cli.logged import log_file_option, logged, not_the_log
 from fleet.cli.plans import load_for_action
 from fleet.cli.surveys import look, read_manifest
 from fleet.cli.telling import Telling
@@ -178,6 +178,8 @@ def run(plan: Path, journal: Path | None, *, check: bool, **options: object) -> 
             *(["--again"] if chosen.again else []),
         ]
         return int(preview.main(arguments, standalone_mode=False) or 0)
+
+    not_the_log(chosen.log_file, plan, journal, chosen.manifest)
 
     def work() -> int:
         loaded = load_for_action(plan)
