@@ -53,8 +53,8 @@ JOB_UNKNOWN_S = 30.0
 """A job may be unknown for the first half minute; after that it has vanished."""
 
 JOB_LOOK_S = 30.0
-"""A job is asked for this often, should the server not show that anything has changed; the first time not
-before nearly all of the reinstalls seen had ended, once enough were."""
+"""A job is asked for this often, should the server not show that anything has changed. Where it shows that it is
+worked on: not before nearly all of the reinstalls seen had ended, once enough were."""
 
 ROOM_S = 1.0
 """How often a server that waits for others to have booted, or to be drained, looks whether they have."""
@@ -363,9 +363,12 @@ async def follow(server: ServerState, ctx: Context) -> None:
         stands = look.is_idle and not has_new_disk(noted, look)
         return worked and stands and server.job is not None
 
+    asked = False
     while (watched := ctx.watched(server)) < limit:
-        # A changed server is worth a question; a standing one seldom.
-        usual = ctx.nearly_all_s(REINSTALL) or 0.0
+        # A changed server is worth a question; a standing one seldom. Of one that nobody has seen worked on a
+        # first question comes early: its job may have failed at once.
+        unseen = not (worked or asked)
+        usual = 0.0 if unseen else ctx.nearly_all_s(REINSTALL) or 0.0
         seen = await ctx.until(
             server,
             over,
@@ -373,7 +376,10 @@ async def follow(server: ServerState, ctx: Context) -> None:
             teaches=REINSTALL,
             so_far_s=watched,
         )
+        if unseen and worked and seen is None:
+            continue
         if server.job is not None:
+            asked = True
             if await _ask_job(server, ctx):
                 return None
             if seen is not None:  # jobs lag behind their servers by up to some seconds
