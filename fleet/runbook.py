@@ -53,8 +53,8 @@ JOB_UNKNOWN_S = 30.0
 """A job may be unknown for the first half minute; after that it has vanished."""
 
 JOB_LOOK_S = 30.0
-"""A job is asked for this often, should the server not show that anything has changed. Where it shows that it is
-worked on: not before nearly all of the reinstalls seen had ended, once enough were."""
+"""A job is asked for this often, should the server not show that anything has changed. Where it shows that it
+is worked on: not before nearly all of the reinstalls seen had ended, once enough were."""
 
 ROOM_S = 1.0
 """How often a server that waits for others to have booted, or to be drained, looks whether they have."""
