@@ -30,13 +30,23 @@ _LOCK_PATIENCE_S = 0.5
 
 
 def state_folder(environ: Mapping[str, str] | None = None) -> Path:
-    """Return where runs live: $FLEET_STATE_DIR, else $XDG_STATE_HOME/fleet, else ~/.local/state/fleet."""
+    """Return where runs live: $FLEET_STATE_DIR, else $XDG_STATE_HOME/fleet, else ~/.local/state/fleet.
+
+    Raises:
+        JournalError: There is no such place.
+    """
     environ = os.environ if environ is None else environ
     if chosen := environ.get("FLEET_STATE_DIR"):
         return Path(chosen).absolute()
     if base := environ.get("XDG_STATE_HOME"):
         return Path(base).absolute() / "fleet"
-    return Path.home() / ".local" / "state" / "fleet"
+    try:
+        return Path.home() / ".local" / "state" / "fleet"
+    except RuntimeError as error:  # a container's user that is only a number
+        raise JournalError(
+            "there is no place for runs: HOME is not set, and this user has no home",
+            hint="choose a lasting place with FLEET_STATE_DIR; nothing was touched",
+        ) from error
 
 
 def make_folder(folder: Path) -> None:

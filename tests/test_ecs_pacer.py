@@ -196,6 +196,23 @@ async def test_what_refusals_have_slowed_down_can_be_shown() -> None:
     assert pacer.slowed() == {}
 
 
+def test_two_limits_of_different_height_are_not_one_for_all_calls():
+    """Fifty reinstalls a minute must not become fifty calls a minute, since starts were too many as well."""
+
+    async def story():
+        pacer = Pacer(20.0)
+        pacer.throttled("reinstall", limit=50 / 60)
+        pacer.throttled("start", limit=5.0)
+        begin = asyncio.get_running_loop().time()
+        for _ in range(20):
+            await pacer.slot("show")
+        return pacer.slowed(), asyncio.get_running_loop().time() - begin
+
+    slowed, took_s = run_virtual(story())
+    assert slowed.keys() == {"reinstall", "start"}
+    assert took_s < 1.1
+
+
 # -- who goes first -------------------------------------------------------------------------------------
 
 
