@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -42,6 +43,15 @@ def test_where_runs_live(environ: dict, folder: Path) -> None:
 def test_a_relative_folder_is_where_we_are_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert state_folder({"FLEET_STATE_DIR": "state"}) == tmp_path / "state"
+
+
+def test_a_user_without_a_home_is_told_where_to_say_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number of its own."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 123456789)
+    with pytest.raises(JournalError, match="has no home") as caught:
+        state_folder({})
+    assert "FLEET_STATE_DIR" in str(caught.value.hint)
 
 
 def test_folders_are_for_their_owner_only(tmp_path: Path) -> None:

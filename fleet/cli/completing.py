@@ -119,7 +119,7 @@ def complete_limit(ctx: click.Context, _param: click.Parameter, incomplete: str)
     """Offer the servers of the newest run of the plan that stands before."""
     with contextlib.suppress(Exception):
         path = Path(_before(ctx, "plan") or "")
-        named = _NAME.search(path.read_text(encoding="utf-8"))
+        named = _NAME.search(path.read_text(encoding="utf-8")) if path.is_file() else None  # a pipe waits
         found = journals_of(state_folder(), named[1] if named else path.stem)
         members = _of_first_line(found[0].journal) if found else []
         names = (_words(member.id, member.name) for member in members)
