@@ -58,7 +58,7 @@ KEEPS_S = 30.0
 """A turn that nobody has used for so long is lost: those who come later would make a burst of it."""
 
 SHARED_S = 5.0
-"""Two kinds that are refused within so long have met one limit for both."""
+"""Two kinds that are refused within so long, in the same words, have met one limit for both."""
 
 UNWANTED = 0.25
 """Share of a slot that has to pass unused before a poll takes it: whoever waits in a lane comes first."""
@@ -285,7 +285,7 @@ class Pacer:
         self.ceiling = requests_per_second
         self._all = Lane(requests_per_second)
         self._lanes: dict[str, Lane] = {}
-        self._refused: dict[str, float] = {}
+        self._refused: dict[str, tuple[float, float | None]] = {}
         self._kept = _Turns()
 
     def lane(self, kind: str) -> Lane:
@@ -335,9 +335,14 @@ class Pacer:
     def throttled(self, kind: str, *, silence_s: float | None = None, limit: float | None = None) -> None:
         """Note that a call of *kind* was refused for being too fast; see `Lane.throttled`."""
         now = asyncio.get_running_loop().time()
-        self._refused[kind] = now
+        self._refused[kind] = now, limit
         known = limit is not None and limit == self._all.told
-        shared = known or any(at > now - SHARED_S for other, at in self._refused.items() if other != kind)
+        # Limits that the cloud names differently are not the same one, however close together they are met.
+        shared = known or any(
+            at > now - SHARED_S and named == limit
+            for other, (at, named) in self._refused.items()
+            if other != kind
+        )
         if shared:
             self._all.throttled(silence_s=silence_s, limit=limit)
         if shared or kind == _WIPE:
