@@ -275,6 +275,26 @@ def test_a_refusal_takes_kept_turns_away():
     assert after >= 5.2
 
 
+def test_kept_turns_are_not_used_while_wipes_are_refused_one_after_the_other():
+    """Some clouds take no burst of two, and a kept turn makes one with the look before it."""
+
+    async def story() -> list[float]:
+        pacer, waits = Pacer(1.0), []
+        for refused in (True, True, False, False):
+            await pacer.turn_to_wipe()
+            await pacer.slot("show")
+            looked = asyncio.get_running_loop().time()
+            await pacer.slot("reinstall")
+            waits.append(asyncio.get_running_loop().time() - looked)
+            (pacer.throttled if refused else pacer.succeeded)("reinstall")
+            pacer.succeeded("show")
+        return waits
+
+    *kept, third, fourth = run_virtual(story())
+    assert kept == pytest.approx([0.0, 0.0])
+    assert min(third, fourth) >= 0.99, "and no more after a success, since it was not on a kept turn"
+
+
 def test_among_equals_it_is_first_come_first_served():
     async def story():
         pacer, got = Pacer(5.0), []

@@ -11,7 +11,7 @@ from fleet.core.settings import Rollout
 from fleet.rehearsal.stories import Told
 
 
-def many(servers: int, *, concurrency: int, rate: float, **behaviour: bool) -> Told:
+def many(servers: int, *, concurrency: int, rate: float, **behaviour: float) -> Told:
     story = calm(
         *(f"web-{number:03}" for number in range(servers)),
         rollout=Rollout(waves=(servers,), concurrency=concurrency, hold_after=0),
@@ -34,3 +34,10 @@ def test_a_cloud_that_takes_few_reinstalls_a_minute() -> None:
     assert found.phases() == dict.fromkeys(found.phases(), "verified")
     late = [event for event in found.events("ReinstallRefused") if "send-by" in event["reason"]]
     assert late == []
+
+
+def test_a_cloud_that_takes_no_two_calls_at_once() -> None:
+    """A wipe that goes right behind its last look is refused there, and would be every time."""
+    found = many(8, concurrency=8, rate=10.0, rate_limit=1.0)
+    assert found.phases() == dict.fromkeys(found.phases(), "verified")
+    assert len(found.events("ReinstallRefused")) <= 4

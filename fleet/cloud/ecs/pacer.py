@@ -57,6 +57,10 @@ OBSERVED_S = 10.0
 KEEPS_S = 30.0
 """A turn that nobody has used for so long is lost: those who come later would make a burst of it."""
 
+IN_VAIN = 2
+"""So many wipes refused one after the other, and none taken in between: this cloud takes no two calls at once,
+and one that goes on a kept turn right behind its look is always the second."""
+
 SHARED_S = 5.0
 """Two kinds that are refused within so long, in the same words, have met one limit for both."""
 
@@ -287,6 +291,7 @@ class Pacer:
         self._lanes: dict[str, Lane] = {}
         self._refused: dict[str, tuple[float, float | None]] = {}
         self._kept = _Turns()
+        self._in_vain, self._vain_at = 0, float("-inf")
 
     def lane(self, kind: str) -> Lane:
         """Return the lane of a kind of call."""
@@ -302,7 +307,7 @@ class Pacer:
             kind: Of call.
             poll: It can wait for those that act, though not for ever.
         """
-        if kind == _WIPE and self._kept.use():
+        if kind == _WIPE and self._kept.use() and self._in_vain < IN_VAIN:
             return
         if not poll:
             await self._slot(kind, _RANKS.get(kind, Rank.REST))
@@ -335,6 +340,8 @@ class Pacer:
     def throttled(self, kind: str, *, silence_s: float | None = None, limit: float | None = None) -> None:
         """Note that a call of *kind* was refused for being too fast; see `Lane.throttled`."""
         now = asyncio.get_running_loop().time()
+        if kind == _WIPE and now - self._vain_at > CUT_INTERVAL_S:
+            self._in_vain, self._vain_at = self._in_vain + 1, now
         self._refused[kind] = now, limit
         known = limit is not None and limit == self._all.told
         # Limits that the cloud names differently are not the same one, however close together they are met.
@@ -352,6 +359,10 @@ class Pacer:
 
     def succeeded(self, kind: str) -> None:
         """Note that a call of *kind* was not refused for being too fast."""
+        if kind == _WIPE and (
+            self._in_vain < IN_VAIN or asyncio.get_running_loop().time() - self._vain_at > FORGET_S
+        ):
+            self._in_vain = 0
         self._all.succeeded()
         self.lane(kind).succeeded()
 
