@@ -104,7 +104,7 @@ profile: $(STAMP)  ## where the processor time of a run goes, by area: a minute,
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("fleet needs Python 3.11 or newer; name one with `make PYTHON=python3.11 …`" if sys.version_info < (3, 11) else 0)'
-	@echo "building $(VENV)" >&2
+	@echo "building $(VENV) from the package index, once: a minute or two" >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
