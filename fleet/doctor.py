@@ -320,7 +320,7 @@ class Doctor:
 
     def _report_unseen(self) -> None:
         unseen = "may servers be stopped, started and reinstalled? No cloud tells before it is asked to"
-        self.untried("permissions", unseen, "begin with one server: fleet run PLAN --limit")
+        self.untried("permissions", unseen, "begin with one server: fleet run PLAN --limit SERVER")
 
     # how a step ends
 

@@ -41,6 +41,17 @@ def test_who_came_who_went_who_changed() -> None:
     ]
 
 
+def test_what_is_being_built_is_not_told() -> None:
+    """A cloud may make a server of its own for each reinstall, much like the one in flight."""
+    run = a_run()
+    servers = [*shown("web-1", "web-2", "web-3"), replace(shown("web-2-temp")[0], status="BUILD")]
+    assert drift(run, servers, list(run.servers.values()), NOW) == []
+    built = [replace(each, status="ACTIVE") for each in servers]
+    assert drift(run, built, list(run.servers.values()), NOW) == [
+        "web-2-temp would be selected now, and is not in this run"
+    ]
+
+
 def test_many_are_counted() -> None:
     found = words(a_run(9), *(f"x-{n}" for n in range(3)))
     assert found == ["web-1, web-2, web-3, web-4, web-5 and 4 more are not there any more"]

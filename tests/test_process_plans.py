@@ -64,7 +64,7 @@ def test_a_finished_plan_is_not_repeated_unless_asked(tmp_path: Path) -> None:
             assert "--again" in again.err
         assert len(cloud.calls()) == before
         assert fleet("run", plan, "--yes", "--quiet").err == ""
-        assert "0 servers will be reinstalled" in fleet("preview", plan).out
+        assert "0 servers will be reinstalled\n" in fleet("preview", plan).out
         assert "2 servers will be reinstalled" in fleet("preview", plan, "--again").out
         assert fleet("run", plan, "--yes", "--again").code == 0
         assert set(cloud.reinstalls().values()) == {2}

@@ -157,6 +157,21 @@ async def test_only_loopback_is_served(tmp_path: Path) -> None:
         await serve(FLEET, record_file=tmp_path / "no" / "such" / "folder")
 
 
+async def test_a_taken_port_is_said_with_a_remedy() -> None:
+    server = SimulatorServer(FLEET)
+    url = await server.start("127.0.0.1", 0)
+    port = int(url.rpartition(":")[2])
+    try:
+        with pytest.raises(PlanError) as caught:
+            await SimulatorServer(FLEET).start("127.0.0.1", port)
+    finally:
+        await server.close()
+    assert str(caught.value) == (
+        f"the simulator cannot start on 127.0.0.1:{port}: Address already in use\n"
+        "  hint: another one may be at work there; --port 0 takes a free port"
+    )
+
+
 async def test_it_ends_by_itself_when_idle() -> None:
     told: list[str] = []
     await serve(FLEET, idle_exit_s=0.2, on_ready=told.append)

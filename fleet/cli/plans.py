@@ -138,7 +138,7 @@ def _show_unfinished(going_on: Earlier, show: Show) -> int:
         print_json({"goes_on_with": status.as_data(run, worked_on=worked_on, now=now(), name=name)})
         return Exit.OK
     seen = history.read(state_folder(), run.settings.plan)
-    closing = closing_lines(run, now(), seen)
+    closing = closing_lines(run, now(), seen, attended=worked_on is not None)
     print_lines(
         status.as_text(
             run, worked_on=worked_on, now=now(), name=name, everything=show.everything, closing=closing

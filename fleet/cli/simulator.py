@@ -244,7 +244,10 @@ def _demo_cloud(folder: Path, *, speed: float, seed: int) -> DemoCloud:
     while time.monotonic() < deadline:
         if ready.exists():
             cloud = DemoCloud.read(ready)
-            say(f"a simulated cloud runs at {cloud.url}, {speed:g} times faster than a real one")
+            say(
+                f"a simulated cloud runs at {cloud.url}, {speed:g} times faster than a real one, "
+                "by which the ends below are reckoned"
+            )
             return cloud
         if process.poll() is not None:
             break

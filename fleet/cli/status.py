@@ -91,7 +91,7 @@ def status(
             now=now(),
             name=name,
             everything=everything,
-            closing=closing_lines(found, now(), seen),
+            closing=closing_lines(found, now(), seen, attended=worked_on is not None),
             seen=seen,
         )
         silence = status_lines(found, told, now=now(), worked_on=worked_on)

@@ -11,6 +11,9 @@ from fleet.core.state import Run, ServerState
 
 _SHOWN = 5
 
+_BUILT = "BUILD"
+"""The status of a server that is being made."""
+
 
 def drift(run: Run, servers: Sequence[Server], waiting: Sequence[ServerState], now: datetime) -> list[str]:
     """Return in words what a selection of today would have otherwise than the run; empty: nothing.
@@ -25,7 +28,9 @@ def drift(run: Run, servers: Sequence[Server], waiting: Sequence[ServerState], n
     chosen = {server.id: server for target in found.chosen.values() for server in target}
     shown = {server.id for server in servers}
     words = []
-    if joined := [server.label for server in chosen.values() if server.id not in run.servers]:
+    new = (server for server in chosen.values() if server.id not in run.servers)
+    # The cloud's own server for a reinstall looks like the one in flight; it is built, and gone in minutes.
+    if joined := [server.label for server in new if server.status != _BUILT]:
         words.append(f"{_names(joined)} would be selected now, and {_be(joined)} not in this run")
     if gone := [each.label for each in waiting if each.id not in shown]:
         words.append(f"{_names(gone)} {_be(gone)} not there any more")

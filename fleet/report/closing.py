@@ -40,13 +40,16 @@ def _ahead(run: Run, now: datetime, seen: Sequence[tuple[Kind, float]]) -> tuple
     return left, Horizon(Pulse(run), seen).ahead(now, resumed=True)
 
 
-def closing_lines(run: Run, now: datetime, seen: Sequence[tuple[Kind, float]] = ()) -> Iterator[str]:
+def closing_lines(
+    run: Run, now: datetime, seen: Sequence[tuple[Kind, float]] = (), *, attended: bool = False
+) -> Iterator[str]:
     """Yield who overran a window, by name; then how many are left, when it opens again and when all are done.
 
     Args:
         run: As the journal tells it.
         now: UTC.
         seen: Durations of earlier runs of the plan.
+        attended: A process works on the run. Else an end is nobody's promise.
     """
     if late := overruns(run, now, of_plan(run.settings)):
         yield f"{len(late)} not done when the window closed:"
@@ -56,7 +59,8 @@ def closing_lines(run: Run, now: datetime, seen: Sequence[tuple[Kind, float]] = 
             yield f"  … and {len(late) - _SHOWN} more"
     left, ahead = _ahead(run, now, seen)
     if left and (words := ahead.words(now)):
-        yield f"{left} left; {words}"
+        resumed = "" if attended or not words.startswith("ends ") else "if resumed now, "
+        yield f"{left} left; {resumed}{words}"
 
 
 def closing_data(run: Run, now: datetime, seen: Sequence[tuple[Kind, float]] = ()) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def as_text(found: Survey, *, everything: bool = False, outlook: Outlook | None 
     worst = found.worst
     yield f"cloud: {found.identity.cloud}, as {found.identity.user_name}"
     count = worst.servers
-    yield f"{_servers(count)} will be reinstalled; every system disk is wiped"
+    yield f"{_servers(count)} will be reinstalled" + ("; every system disk is wiped" if count else "")
     yield from _worst(worst)
     if outlook is not None and count:
         yield from _when(outlook)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -85,7 +87,14 @@ class SimulatorServer:
             await site.start()
         except OSError as error:
             await self.close()
-            raise PlanError(Problem(f"the simulator cannot start on {host}:{port}: {error}")) from error
+            if error.errno != errno.EADDRINUSE:
+                raise PlanError(Problem(f"the simulator cannot start on {host}:{port}: {error}")) from error
+            raise PlanError(
+                Problem(
+                    f"the simulator cannot start on {host}:{port}: {os.strerror(errno.EADDRINUSE)}",
+                    "another one may be at work there; --port 0 takes a free port",
+                )
+            ) from error
         bound = self._runner.addresses[0][1]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
         self.face.base_url = self.url
