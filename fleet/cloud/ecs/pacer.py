@@ -58,8 +58,8 @@ KEEPS_S = 30.0
 """A turn that nobody has used for so long is lost: those who come later would make a burst of it."""
 
 IN_VAIN = 2
-"""So many wipes refused one after the other, and none taken in between: this cloud takes no two calls at once,
-and one that goes on a kept turn right behind its look is always the second."""
+"""So many wipes refused one after the other, and none taken in between: this cloud takes no two calls at
+once, and one that goes on a kept turn right behind its look is always the second."""
 
 SHARED_S = 5.0
 """Two kinds that are refused within so long, in the same words, have met one limit for both."""
