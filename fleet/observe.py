@@ -23,7 +23,7 @@ from fleet.clock import cancel_all
 from fleet.cloud.api import Cloud, TakesTurns
 from fleet.core.model import Job, JobId, Server, ServerId
 from fleet.errors import CloudUnusable, NotFound, OutcomeUnknown, Rejected, Unavailable
-from fleet.rhythm import SHORTEST_S, Rhythm
+from fleet.rhythm import MANY, SHORTEST_S, Rhythm, Waiting
 
 T = TypeVar("T")
 
@@ -81,6 +81,9 @@ class Observer:
         self._turns = cloud if isinstance(cloud, TakesTurns) else None
         self._blind_limit_s = blind_limit_s
         self._waits: dict[ServerId, list[_Wait]] = {}
+        # Counted as they come and go: who would walk everybody before each read walks thousands for nothing.
+        self._soon = 0
+        self._teaching: dict[str, dict[_Wait, None]] = {}
         self._poller: asyncio.Task[None] | None = None
         self._upcoming = upcoming
         self._latest: dict[ServerId, Server] = {}
@@ -231,6 +234,9 @@ class Observer:
             wanted, asyncio.get_running_loop().create_future(), self._now() - so_far_s, teaches, soon
         )
         self._waits.setdefault(server, []).append(wait)
+        self._soon += soon
+        if teaches:
+            self._teaching.setdefault(teaches, {})[wait] = None
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll(), name="observer")
         elif soon:
@@ -242,6 +248,9 @@ class Observer:
         except TimeoutError:
             return None
         finally:
+            self._soon -= soon
+            if teaches:
+                del self._teaching[teaches][wait]
             waits = self._waits.get(server, [])
             if wait in waits:
                 waits.remove(wait)
@@ -293,14 +302,12 @@ class Observer:
         while True:
             self._changed.clear()
             now = self._now()
-            lasted: dict[str, list[float]] = {}
-            soon = 0
-            for waits in self._waits.values():
-                for wait in waits:
-                    soon += wait.soon
-                    if wait.teaches:
-                        lasted.setdefault(wait.teaches, []).append(now - wait.since)
-            due = max(self._read_at, began) + self._rhythm.pause_s(lasted, soon)
+            waiting = {
+                kind: Waiting(len(waits), [now - wait.since for wait in islice(waits, MANY)])
+                for kind, waits in self._teaching.items()
+                if waits
+            }
+            due = max(self._read_at, began) + self._rhythm.pause_s(waiting, self._soon)
             if self._hurried_at is not None:
                 due = min(due, self._hurried_at + GATHER_S)
             if due - now < MOMENT_S:

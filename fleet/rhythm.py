@@ -40,6 +40,19 @@ MANY = 200
 """Among so many who wait their ends are spread evenly, and counting them is not worth its time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Who waits for the same.
+
+    Attributes:
+        count: How many.
+        so_far_s: For how long they have waited, the first of them before the others; of `MANY` it is enough.
+    """
+
+    count: int
+    so_far_s: Sequence[float]
+
+
 @dataclass(slots=True)
 class _Seen:
     """Durations of one kind of wait."""
@@ -56,12 +69,12 @@ class _Seen:
             del self.ordered[bisect_right(self.ordered, oldest) - 1]
         self.usual_s = max(math.fsum(self.ordered) / len(self.ordered), 1e-3)
 
-    def ends_within(self, so_far: Sequence[float], span_s: float) -> float:
-        """Return how many waits that have lasted *so_far* end a second, probably, in the next *span_s*."""
-        ordered, known = self.ordered, len(self.ordered)
+    def ends_within(self, waiting: Waiting, span_s: float) -> float:
+        """Return how many of those who wait are done a second, probably, in the next *span_s*."""
+        ordered, known, so_far = self.ordered, len(self.ordered), waiting.so_far_s
         evenly = 1 / self.usual_s
-        if known < ENOUGH or len(so_far) > MANY:
-            return len(so_far) * evenly
+        if known < ENOUGH or waiting.count > len(so_far):
+            return waiting.count * evenly
         seen, unknown = 0.0, 0
         for lasted in so_far:
             ended = bisect_right(ordered, lasted)
@@ -104,26 +117,26 @@ class Rhythm:
     def _set(self, way_s: float) -> None:
         self._interval_s = min(LONGEST_S, max(self._shortest_s, SHARE * way_s))
 
-    def pause_s(self, waits: Mapping[str, Sequence[float]], soon: int) -> float:
+    def pause_s(self, waits: Mapping[str, Waiting], soon: int) -> float:
         """Return how long after the last read the next one is due.
 
         Args:
-            waits: For how long everybody has waited whose wait is of a known kind, by kind.
+            waits: Those who wait, by the name of what they wait for; each name with somebody.
             soon: How many wait for nothing but to be confirmed.
         """
         if not self._seen:
             return self._interval_s
         # Where nothing of a kind has ended yet it takes at least as long as it has taken.
-        longest = {kind: max(so_far) for kind, so_far in waits.items() if so_far and kind not in self._seen}
+        longest = {kind: max(each.so_far_s) for kind, each in waits.items() if kind not in self._seen}
         self._set(sum(seen.usual_s for seen in self._seen.values()) + UNKNOWN * sum(longest.values()))
         interval = self._interval_s
         evenly = expected = 0.0
-        for kind, so_far in waits.items():
+        for kind, waiting in waits.items():
             if (seen := self._seen.get(kind)) is not None:
-                evenly += len(so_far) / seen.usual_s
-                expected += seen.ends_within(so_far, interval)
-            elif so_far:
-                rate = len(so_far) / max(longest[kind], interval)
+                evenly += waiting.count / seen.usual_s
+                expected += seen.ends_within(waiting, interval)
+            else:
+                rate = waiting.count / max(longest[kind], interval)
                 evenly, expected = evenly + rate, expected + rate
         shortest = min(max(self._shortest_s, SOONEST * interval), interval)
         if not evenly:

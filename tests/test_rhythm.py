@@ -6,7 +6,18 @@ import random
 
 import pytest
 
-from fleet.rhythm import FIRST_S, LATEST, LONGEST_S, SHARE, SHORTEST_S, SOONEST, UNKNOWN, Rhythm
+from fleet.rhythm import (
+    FIRST_S,
+    LATEST,
+    LONGEST_S,
+    MANY,
+    SHARE,
+    SHORTEST_S,
+    SOONEST,
+    UNKNOWN,
+    Rhythm,
+    Waiting,
+)
 
 
 def knowing(**usual: float) -> Rhythm:
@@ -19,11 +30,11 @@ def knowing(**usual: float) -> Rhythm:
 
 
 def in_step(rhythm: Rhythm, so_far_s: float, count: int = 20, soon: int = 0) -> float:
-    return rhythm.pause_s({"reinstall": [so_far_s] * count}, soon)
+    return rhythm.pause_s({"reinstall": Waiting(count, [so_far_s] * min(count, MANY))}, soon)
 
 
 def test_before_anything_was_seen_it_starts_in_between() -> None:
-    assert Rhythm().pause_s({"stop": [3.0]}, 0) == FIRST_S
+    assert Rhythm().pause_s({"stop": Waiting(1, [3.0])}, 0) == FIRST_S
 
 
 def test_the_interval_is_a_share_of_the_whole_way() -> None:
@@ -32,7 +43,7 @@ def test_the_interval_is_a_share_of_the_whole_way() -> None:
     rng = random.Random(3)
     evenly = [90.0 * rng.uniform(2 / 3, 4 / 3) * rng.random() for _ in range(150)]
     assert rhythm.interval_s == pytest.approx(SHARE * 110, rel=0.05)
-    assert rhythm.pause_s({"reinstall": evenly}, 0) == pytest.approx(rhythm.interval_s, rel=0.3)
+    assert rhythm.pause_s({"reinstall": Waiting(150, evenly)}, 0) == pytest.approx(rhythm.interval_s, rel=0.3)
 
 
 def test_it_reads_rarely_before_anybody_can_be_done_and_often_around_the_usual_time() -> None:
@@ -66,7 +77,7 @@ def test_what_has_never_ended_takes_at_least_as_long_as_it_has_taken() -> None:
     """The first stops are over: that says nothing about how long the reinstalls take."""
     rhythm = knowing(stop=10.0)
 
-    rhythm.pause_s({"reinstall": [200.0] * 10}, 0)
+    rhythm.pause_s({"reinstall": Waiting(10, [200.0] * 10)}, 0)
     assert rhythm.interval_s == pytest.approx(SHARE * (10 + UNKNOWN * 200), rel=0.05)
 
 

@@ -46,7 +46,7 @@ class Compared:
         yield from found.notes
         yield from found.odd
         yield (
-            f"{len(found.odd)} oddities"
+            f"{len(found.odd)} {'oddity' if len(found.odd) == 1 else 'oddities'}"
             if found.odd
             else "the cloud shows nothing that the run does not explain"
         )
