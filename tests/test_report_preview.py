@@ -37,7 +37,7 @@ ME = Identity(user_id="u", user_name="deploy", project_id="p", project_name="p",
 CHECKED = Verify(checks=(CommandCheck(argv=("./joined",)),))
 WAVE_1_MAY_FAIL = """\
 warning: web: `hold_after: 2` lets the whole of wave 1 fail (1 of 1), and wave 2 starts all the same
-  hint: hold_after below the size of wave 1, in_a_row: 1, or approve_after: [1]"""
+  hint: hold_after (short: max_failures) below the size of wave 1, in_a_row: 1, or approve_after: [1]"""
 
 
 def LOOK(survey: Survey):  # noqa: N802 - short, in a table

@@ -23,7 +23,7 @@ from fleet.rehearsal.durations import STEPS, as_seen, stated
 from fleet.rehearsal.stories import Story
 from fleet.runs import state_folder
 
-_BUILT_IN = "the built-in ones, by the cloud's documents"
+_BUILT_IN = "built in: the middle of what the cloud's documents say, where preview takes the longest"
 
 
 def lasting(story: Story, where: str | None, takes: str | None) -> tuple[Story, str]:

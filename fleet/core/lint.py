@@ -132,7 +132,7 @@ def _budget(about: _About, _: object) -> Said:
         yield say(
             f"`hold_after: {written}` lets the whole of wave 1 fail ({about.waves[0]} of {about.waves[0]}), "
             "and wave 2 starts all the same",
-            "hold_after below the size of wave 1, in_a_row: 1, or approve_after: [1]",
+            "hold_after (short: max_failures) below the size of wave 1, in_a_row: 1, or approve_after: [1]",
         )
     elif may == 0 and servers >= LARGE:
         yield say(
