@@ -93,12 +93,19 @@ class TimerStarter:
         first = min(found, default=None)
         return first.astimezone(self.zone) if first and first < span.end.astimezone(UTC) else None
 
+    def unread(self) -> str | None:
+        """Return a calendar that systemd cannot tell us about: an old one does not know the question."""
+        now = datetime.now(UTC)
+        return next((words for words in self.calendars if self._asked(words, now) is None), None)
+
     def _next(self, words: str, begin: datetime) -> datetime | None:
+        found = _NEXT.search(self._asked(words, begin) or "")
+        return datetime.fromisoformat(found[1]).replace(tzinfo=UTC) if found else None
+
+    def _asked(self, words: str, begin: datetime) -> str | None:
         base = begin.astimezone(UTC) - timedelta(seconds=1)
         argv = ("systemd-analyze", "calendar", f"--base-time={base:%Y-%m-%d %H:%M:%S} UTC", words)
-        said = _said(*argv, zone=getattr(self.zone, "key", None))
-        found = _NEXT.search(said or "")
-        return datetime.fromisoformat(found[1]).replace(tzinfo=UTC) if found else None
+        return _said(*argv, zone=getattr(self.zone, "key", None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +255,11 @@ class _Look:
             elif not calendars:
                 self.odd.append(f"{name}: it has no OnCalendar")
             else:
-                self.found.append(TimerStarter(name, tuple(calendars), self._zone))
+                timer_starter = TimerStarter(name, tuple(calendars), self._zone)
+                if (words := timer_starter.unread()) is not None:
+                    self.odd.append(f"{name}: systemd-analyze does not say when {words!r} is")
+                else:
+                    self.found.append(timer_starter)
 
     # -- whose command ------------------------------------------------------------------------------
 

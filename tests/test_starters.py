@@ -129,6 +129,20 @@ def test_timers_of_systemd(root: Path) -> None:
     assert found.odd == ("own.timer: it is not enabled (systemctl enable --now own.timer)",)
 
 
+def test_a_timer_whose_times_nobody_can_tell_is_not_one_that_never_starts(root: Path) -> None:
+    """As with a systemd that is too old for the question: "nobody starts it" would be a false alarm."""
+    program = root / "bin/systemd-analyze"
+    program.write_text("#!/bin/sh\necho unrecognized option >&2\nexit 1\n")
+    program.chmod(0o755)
+    units = root / "etc/systemd/system"
+    (units / "web.timer").write_text("[Timer]\nOnCalendar=22:00\n")
+    (units / "web.service").write_text("[Service]\nExecStart=/bin/fleet run web.yaml\n")
+    (units / "timers.target.wants/web.timer").symlink_to(units / "web.timer")
+    found = look(root)
+    assert found.starters == ()
+    assert found.odd == ("web.timer: systemd-analyze does not say when '22:00' is",)
+
+
 def test_rubbish_in_a_crontab_hides_no_line(root: Path) -> None:
     """What no path can have, numbers that no int takes, quotes that never close."""
     rubbish = b"\xff\xfe\0\n* * * * * root fleet run /etc/\0/web.yaml\n"
