@@ -751,3 +751,14 @@ def test_what_only_openstack_has_is_refused_elsewhere(tmp_path):
     )
     text = f"{OPENSTACK.replace('openstack', 'openstack, endpoints: {ecs: https://ecs}')}"
     assert mistakes(tmp_path, text)[0].message.startswith("endpoints.ecs: not a service of OpenStack")
+
+
+def test_a_plan_s_name_for_its_file_is_answered_with_the_file(tmp_path: Path) -> None:
+    """`fleet resume web` goes by the name; `fleet run web` is typed next to it."""
+    (tmp_path / "web.yaml").write_text("version: 1\n")
+    meant = f"did you mean {tmp_path}/web.yaml?"
+    for typed, hint in (("web", meant), ("db", "check the path"), ("x" * 253, "check the path")):
+        with pytest.raises(PlanError) as caught:
+            load_plan(tmp_path / typed)
+        (problem,) = caught.value.problems
+        assert (problem.message, problem.hint) == ("there is no such file", hint)

@@ -119,6 +119,13 @@ def _entries(document: Document, plan: Plan, problems: list[Problem]) -> list[En
     ]
 
 
+def _lies_there(file: str) -> str | None:
+    try:
+        return file if Path(file).is_file() else None
+    except OSError:  # too long a name with the suffix
+        return None
+
+
 def _content(path: Path) -> bytes:
     file = str(path)
     try:
@@ -129,7 +136,10 @@ def _content(path: Path) -> bytes:
                 return opened.read(MAX_BYTES + 1)
         problem = Problem("this is no regular file", hint="write the plan to a file", file=file)
     except FileNotFoundError:
-        problem = Problem("there is no such file", hint="check the path", file=file)
+        # `resume` and `retry` take a plan by its name; who has just typed that gives it here as well.
+        meant = _lies_there(f"{path}.yaml") or _lies_there(f"{path}.yml")
+        hint = f"did you mean {meant}?" if meant else "check the path"
+        problem = Problem("there is no such file", hint=hint, file=file)
     except IsADirectoryError:
         problem = Problem("this is a folder", hint="name the plan file in it", file=file)
     except (OSError, ValueError) as error:
