@@ -146,12 +146,14 @@ def _hours(length: timedelta) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write ``41 min``, ``3 h 20 min``, ``2 days 4 h``.
+    """Write ``9 s``, ``41 min``, ``3 h 20 min``, ``2 days 4 h``.
 
-    >>> duration(2460), duration(12000), duration(187200)
-    ('41 min', '3 h 20 min', '2 days 4 h')
+    >>> duration(9), duration(2460), duration(12000), duration(187200)
+    ('9 s', '41 min', '3 h 20 min', '2 days 4 h')
     """
-    minutes = max(1, round(seconds / 60))
+    if seconds < 59.5:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
