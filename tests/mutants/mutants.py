@@ -457,6 +457,22 @@ MUTANTS = (
         ("tests/test_ecs_pacer.py",),
     ),
     Mutant(
+        "two-calls-at-once",
+        "no reinstall goes right behind its look where each is refused there",
+        "fleet/cloud/ecs/pacer.py",
+        "self._kept.use() and self._in_vain < IN_VAIN:",
+        "self._kept.use():",
+        ("tests/test_stories_pace.py",),
+    ),
+    Mutant(
+        "down-for-an-hour",
+        "a server that is down waits a minute at most until a cloud that asks for more is asked again",
+        "fleet/runbook.py",
+        "max(min(wait or 0.0, BACKOFF_S[-1]), least)",
+        "max(wait or 0.0, least)",
+        ("tests/test_stories_lives.py",),
+    ),
+    Mutant(
         "impatient-polls",
         "polls go behind whoever acts",
         "fleet/cloud/ecs/listing.py",
@@ -1017,6 +1033,14 @@ MUTANTS = (
         "fleet/logfile.py",
         "(there.st_dev, there.st_ino) != self._file)",
         "False)",
+        ("tests/test_logfile.py",),
+    ),
+    Mutant(
+        "log-in-a-journal",
+        "no line of a log gets into a run's journal",
+        "fleet/logfile.py",
+        "            if is_a_journal(self.path):\n",
+        "            if False:\n",
         ("tests/test_logfile.py",),
     ),
     Mutant(
