@@ -37,20 +37,29 @@ UNDO_TRIES, UNDO_PAUSE_S = 3, 10.0
 
 async def drain(server: ServerState, ctx: Context) -> None:
     """Do what the plan wants done before the server is touched; a failure leaves it untouched."""
+    whole = server.wiped is False  # else it has failed, and a broken server is not put back
     for number, pair in enumerate(ctx.target(server).hooks.around_server, start=1):
         debt = str(number)
         if server.owed.get(debt) and server.debts[debt].undo == pair.undo:
             continue
+        if debt in server.unpaid and not whole:
+            # To undo it gives traffic to a server that is not well; to go on wipes one that may have traffic.
+            return ctx.fail(
+                server,
+                f"what is done before could not be undone: {server.unpaid[debt]}",
+                hint="`fleet settle` first",
+            )
         if debt in server.owed and (why := await _undo(server, ctx, debt)) is not None:
-            # A process died in the middle of it: how far it came nobody knows. Or the plan was edited since.
-            return ctx.fail(server, f"what was begun cannot be undone: {why}", untouched=True)
+            # A process died in the middle of it, or it failed to be undone: how far it came nobody knows. Or
+            # the plan was edited since.
+            return ctx.fail(server, f"what was begun cannot be undone: {why}", untouched=whole)
         ctx.record(DebtOwed(server=server.id, debt=debt, undo=pair.undo, timeout_s=pair.timeout_s))
         ran = await ctx.hook(server, "do", pair.do, pair.timeout_s, debt=debt)
         if ran.why is not None:
             if not ran.begun or ran.code == NOTHING_DONE:
                 ctx.record(DebtPaid(server=server.id, debt=debt))
             return ctx.fail(
-                server, f"it was left alone: {ran.why}", hint="it was not stopped", untouched=True
+                server, f"it was left alone: {ran.why}", hint="it was not stopped", untouched=whole
             )
         ctx.record(DebtMade(server=server.id, debt=debt))
     return ctx.record(Drained(server=server.id))
@@ -83,9 +92,11 @@ async def put_back(server: ServerState, ctx: Context) -> None:
 async def pay(server: ServerState, ctx: Context) -> str | None:
     """Undo what is owed to a server; return what could not be undone, and stays owed.
 
-    A server that was verified some time ago is looked at first: who is off or gone by now gets no traffic.
+    A server that was verified, or put back on, some time ago is looked at first: who is off or gone by now
+    gets no traffic.
     """
-    if server.phase is Phase.VERIFIED and (why := await _is_away(server, ctx)) is not None:
+    well = server.back_on or server.phase is Phase.VERIFIED
+    if well and (why := await _is_away(server, ctx)) is not None:
         for debt in sorted(server.owed):
             ctx.record(UndoFailed(server=server.id, debt=debt, why=why))
         return why
@@ -107,14 +118,15 @@ async def pay(server: ServerState, ctx: Context) -> str | None:
 
 
 async def _is_away(server: ServerState, ctx: Context) -> str | None:
-    """Say why a server that was verified is not there any more; None for one that is given back off."""
+    """Say why a server that was well is not there any more; None for one that is given back off."""
     try:
         seen = await ctx.look(server)
     except NotFound:
         return "it does not exist any more"
     except (Rejected, Unavailable, OutcomeUnknown) as error:
         return f"it cannot be looked at: {error.message}"
-    return None if seen.is_on or server.was_off else f"it was verified, and is {seen.state()} by now"
+    was = "verified" if server.phase is Phase.VERIFIED else "put back on"
+    return None if seen.is_on or server.was_off else f"it was {was}, and is {seen.state()} by now"
 
 
 async def _start(server: ServerState, ctx: Context) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 from story_support import INSTANTS, at, calm, effect_of, reason, told
 
 from fleet.cloud.simulator.faults import Fault, fault
-from fleet.core.settings import Around, Hooks, Limits, Stop, Verify
+from fleet.core.settings import Around, Hooks, Limits, Rollout, Stop, Verify
 from fleet.errors import Exit
 from fleet.rehearsal.hooks import Outcome
 from fleet.rehearsal.rehearse import crash_everywhere
@@ -156,7 +156,51 @@ def test_who_was_stopped_since_it_was_verified_gets_no_traffic() -> None:
     assert night.phases() == {"web-1": "verified"}
     assert calls(night, "web-1")[6:] == [], "the resume has looked first"
     assert night.endings[1].code is Exit.FAILED
-    assert owed(night, "web-1") == {"2": True}
+    assert owed(night, "web-1") == {"2": False}
+
+
+def test_what_failed_to_be_undone_is_undone_and_done_again_before_a_retry_wipes() -> None:
+    """It may have been undone all the same, and then the server has its traffic."""
+    story = hooked(
+        "web-1",
+        outcomes={"web-1/undo-2": ("half-done",) * 3},
+        faults=(fault("rejected", call="reinstall", server="web-1", code="Common.0002"),),
+    )
+    night = told(replace(story, person=Person(retries=1)))
+    assert night.phases() == {"web-1": "verified"}
+    assert calls(night, "web-1")[:6] == ["do-1", "do-2", "undo-2", "undo-2", "undo-2", "undo-1"]
+    assert calls(night, "web-1")[6:9] == ["do-1", "undo-2", "do-2"]
+
+
+def test_who_went_bad_with_something_not_undone_is_neither_wiped_nor_given_traffic_by_a_retry() -> None:
+    """It may have its traffic, and to undo first would give it to a server that is not well."""
+    story = hooked(
+        "web-1",
+        "web-2",
+        rollout=Rollout(waves=(1, 1), concurrency=1, hold_after=2, bake_s=900.0),
+        outcomes={"web-1/undo-2": ("half-done",) * 3},
+        faults=(fault("stopped-by-other", server="web-1", from_s=300.0),),
+    )
+    night = told(replace(story, person=Person(retries=1)))
+    assert night.phases() == {"web-1": "failed", "web-2": "verified"}
+    assert "could not be undone" in reason(night, "web-1")
+    assert night.reinstalls() == {"web-1": 1, "web-2": 1}
+    assert calls(night, "web-1")[6:] == ["do-1"]
+
+
+def test_who_was_stopped_since_it_was_started_again_gets_no_traffic() -> None:
+    """A life dies while it puts a server back; somebody has switched the server off before the next one."""
+    story = hooked(
+        "web-1",
+        faults=(
+            fault("locked-by-other", server="web-1", call="stop"),
+            fault("stopped-by-other", server="web-1", from_s=600.0),
+        ),
+    )
+    first_undone = at(effect_of(story, "DebtPaid", nth=2), "killed")
+    night = told(replace(story, nights_s=(3600.0,)), first_undone)
+    assert "undo-1" not in calls(night, "web-1")
+    assert owed(night, "web-1") == {"1": False}
 
 
 def test_who_cannot_be_looked_at_gets_no_traffic_and_ends_no_run() -> None:
@@ -166,7 +210,7 @@ def test_who_cannot_be_looked_at_gets_no_traffic_and_ends_no_run() -> None:
     night = told(replace(story, nights_s=(3600.0,)))
     assert night.phases() == {"web-1": "verified"}
     assert night.endings[1].code is Exit.FAILED
-    assert owed(night, "web-1") == {"2": True}
+    assert owed(night, "web-1") == {"2": False}
 
 
 def test_a_server_that_failed_after_its_wipe_gets_no_traffic() -> None:

@@ -199,6 +199,7 @@ def _note(run: Run, server: ServerState, event: ev.ServerEvent, at: datetime) ->
         case ev.Admitted():
             server.started_at = at
             server.among = run.targets[server.member.target].in_flight + 1
+            server.back_on = False
         case ev.StopRequested():
             # In RETURNING we put back off what was off: that is no stop of a running server.
             server.stopped_by_us = server.stopped_by_us or server.phase is Phase.STOPPING
@@ -292,10 +293,13 @@ def _note_debt(run: Run, server: ServerState, event: ev.ServerEvent) -> None:
             server.owed = {**server.owed, debt: True}
         case ev.UndoFailed(debt=debt, why=why):
             server.unpaid = {**server.unpaid, debt: why}
+            if debt in server.owed:  # how far it came nobody knows
+                server.owed = {**server.owed, debt: False}
+                server.drained = False
         case ev.DebtPaid(debt=debt):
             server.unpaid = _without(server.unpaid, debt)
             if debt == START:
-                server.stopped_by_us = False
+                server.stopped_by_us, server.back_on = False, True
                 server.down = server.down and not server.untouched
             else:
                 server.owed = _without(server.owed, debt)
@@ -304,7 +308,7 @@ def _note_debt(run: Run, server: ServerState, event: ev.ServerEvent) -> None:
         case ev.Drained():
             server.drained = True
         case ev.GivingUp():
-            server.giving_up = event
+            server.giving_up, server.back_on = event, False
             server.failed_in = server.phase
             if event.everybody:
                 run.everybody = event.reason

@@ -57,6 +57,7 @@ class ServerState:
         debts: The same, with how it is undone.
         unpaid: Why it could not be undone, as far as that was tried; also of the start that is owed.
         giving_up: It is being put back, and this is why.
+        back_on: It was put back and seen running, as it was before.
         was_off: It was off when we came.
         stop_asked: A stop was asked for and is not known to be over: a process that dies now leaves it open.
         late_stop: A stop of ours was left unanswered, so it may still land and turn the server off.
@@ -89,6 +90,7 @@ class ServerState:
     debts: Mapping[str, ev.DebtOwed] = field(default_factory=_nothing)
     unpaid: Mapping[str, str] = field(default_factory=_nothing)
     giving_up: ev.GivingUp | None = None
+    back_on: bool = False
     was_off: bool = False
     stop_asked: bool = False
     late_stop: bool = False
