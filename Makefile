@@ -36,7 +36,7 @@ man: $(STAMP)  ## write docs/man/fleet.1 from the code; the wheel installs it
 soak: $(STAMP)  ## tell many stories of crashes and faults: make soak STORIES=50000
 	$(BIN)/python -m fleet.rehearsal.soak --stories $(or $(STORIES),2000) --seed $(or $(SEED),1) --jobs 2
 
-crashes: $(STAMP)  ## kill stories at every instant, where `make test` takes sixty spread over each: five minutes
+crashes: $(STAMP)  ## kill stories at every instant, where `make test` takes sixty spread over each: some minutes
 	FLEET_TEST_INSTANTS=every $(BIN)/python -m pytest -n 2 --timeout 600 -k every_instant $(ARGS)
 
 mutants: $(STAMP)  ## break each rule on purpose, and see which test notices
