@@ -203,7 +203,8 @@ def tell(story: Story, *, only: frozenset[str] | None = None) -> Told:
         if ending.was_settled:  # a finished run, resumed once more
             if ending.mutations and not ending.owed:
                 told.violations.append(f"P15 {ending.mutations} calls by a finished run")
-            break
+            if ending.crash is None:  # a power cut may take lines with it that were read and not yet certain
+                break
         if nights is not None and ending.code is Exit.UNFINISHED:
             if (opens_s := nights.next_s(scene.now_s, ending.run)) is None:
                 break
