@@ -39,7 +39,7 @@ def events(text: str, zone: str, now: datetime) -> list[Frozen]:
         UnreadableError: It is no calendar, or one that is not understood as a whole.
     """
     import icalendar  # noqa: PLC0415 - only for plans that name a calendar
-    import recurring_ical_events  # type: ignore[import-untyped]  # noqa: PLC0415
+    import recurring_ical_events  # type: ignore[import-untyped]  # noqa: PLC0415 - late: start-up stays fast
 
     lines = [line.strip().upper() for line in text.splitlines() if line.strip()]
     if not lines or lines[0] != "BEGIN:VCALENDAR" or lines[-1] != "END:VCALENDAR":

@@ -57,7 +57,7 @@ class Gates:
 
 
 async def _promql(gate: PromqlGate) -> str | None:
-    import msgspec  # noqa: PLC0415
+    import msgspec  # noqa: PLC0415 - late: start-up stays fast
 
     name = f"gate {gate.query!r} is red"
     url = gate.url.rstrip("/")

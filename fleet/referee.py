@@ -70,7 +70,7 @@ class _Referee:
         self.claims = False
         self.limits = Limits(self.judge, self.servers)
 
-    def judge(self, promise: str, good: bool, words: Callable[[], str]) -> None:  # noqa: FBT001
+    def judge(self, promise: str, good: bool, words: Callable[[], str]) -> None:  # noqa: FBT001 - the verdict
         """Count one test of a promise; note it when it is broken."""
         self.report.checked[promise] += 1
         if not good:
@@ -94,7 +94,7 @@ class _Referee:
             try:
                 fact = json.loads(line)
             except ValueError:
-                self.judge("P2", False, lambda: "no JSON")  # noqa: FBT003
+                self.judge("P2", False, lambda: "no JSON")  # noqa: FBT003 - the verdict
                 return
             self.judge("P2", fact.get("seq") == number, lambda: "a gap in seq")
             if number == 1:
@@ -270,7 +270,7 @@ class _Referee:
         states = Counter(server.state for server in self.servers.values())
         for state in SETTLED:
             said = fact.get(state)
-            self.judge("P8", said == states[state], lambda: f"{states[state]} {state}, and it says {said}")  # noqa: B023
+            self.judge("P8", said == states[state], lambda: f"{states[state]} {state}, and it says {said}")  # noqa: B023 - called at once
         rest = len(self.servers) - sum(states[state] for state in SETTLED)
         self.judge("P8", rest == 0, lambda: f"finished with {rest} servers that are not settled")
         still = [server.name for server in self.servers.values() if server.open_request]
@@ -290,7 +290,7 @@ class _Referee:
                     replaced.setdefault(entry["server"], []).append(entry.get("new") or "")
                 continue
             for server in entry.get("servers") or ():
-                self.judge("P14", server in self.servers, lambda: f"{entry['kind']} of {server}, not ours")  # noqa: B023
+                self.judge("P14", server in self.servers, lambda: f"{entry['kind']} of {server}, not ours")  # noqa: B023 - called at once
             if entry.get("kind") != "reinstall" or not entry.get("servers"):
                 continue
             server = entry["servers"][0]

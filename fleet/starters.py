@@ -46,10 +46,10 @@ class Starter(Protocol):
     def place(self) -> str: ...  # noqa: D102 - see above
 
     @property
-    def words(self) -> str: ...  # noqa: D102
+    def words(self) -> str: ...  # noqa: D102 - see above
 
     @property
-    def zone(self) -> tzinfo: ...  # noqa: D102
+    def zone(self) -> tzinfo: ...  # noqa: D102 - see above
 
     def first(self, span: Span) -> datetime | None:
         """Return when it first starts within a time, or None."""

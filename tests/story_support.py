@@ -46,7 +46,7 @@ def calm(
         durations=DURATIONS,
     )
     if behaviour:
-        from msgspec.structs import replace as with_fields  # noqa: PLC0415
+        from msgspec.structs import replace as with_fields  # noqa: PLC0415 - of this test alone
 
         story = replace(story, behaviour=with_fields(story.behaviour, **behaviour))
     return story
@@ -71,7 +71,7 @@ def reason(found: Told, name: str) -> str:
 def effect_of(story: Story, event: str, kind: str = "written", nth: int = 1) -> int:
     """Return the number of the effect at which the *nth* line of *event* reaches the disk."""
     numbers: list[int] = []
-    from fleet.rehearsal import disk as module  # noqa: PLC0415
+    from fleet.rehearsal import disk as module  # noqa: PLC0415 - of this test alone
 
     class Spy(module.DiskSink):
         def write(self, data: bytes) -> None:
@@ -79,7 +79,7 @@ def effect_of(story: Story, event: str, kind: str = "written", nth: int = 1) -> 
             if b'"event":"%s"' % event.encode() in data and self._fate is not None:
                 numbers.append(self._fate.count + (kind == "synced") + (kind == "sent") * 3)
 
-    from fleet.rehearsal import life  # noqa: PLC0415
+    from fleet.rehearsal import life  # noqa: PLC0415 - of this test alone
 
     before = life.DiskSink
     life.DiskSink = Spy

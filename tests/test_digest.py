@@ -20,7 +20,7 @@ from fleet.report.status import figures, state_word
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A journal of a run in which one server failed."""
-    from fleet.cloud.simulator.faults import Fault, When  # noqa: PLC0415
+    from fleet.cloud.simulator.faults import Fault, When  # noqa: PLC0415 - of this test alone
 
     story = calm(faults=(Fault(kind="job-fails", when=When(server="web-2", count=None)),), attempts=1)
     with secrets.set_aside():

@@ -17,8 +17,8 @@ from fleet.clock import LoopClock, SystemClock, run_virtual
 from fleet.cloud.api import MAX_USER_DATA, Accepted, ReinstallOrder
 from fleet.cloud.ecs.endpoints import Endpoints
 from fleet.cloud.ecs.pacer import Pacer
-from fleet.cloud.ecs.session import TRIES
 from fleet.cloud.ecs.transport import AiohttpTransport
+from fleet.cloud.patience import TRIES
 from fleet.core.model import Call, JobStatus
 from fleet.errors import (
     Busy,

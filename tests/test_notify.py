@@ -244,7 +244,7 @@ async def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_pauses_grow_and_are_spread() -> None:
-    import random  # noqa: PLC0415
+    import random  # noqa: PLC0415 - of this test alone
 
     rng = random.Random(1)
     drawn = [[Pauses().after(attempt, rng) for _ in range(50)] for attempt in range(10)]

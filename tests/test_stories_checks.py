@@ -75,7 +75,7 @@ def test_stable_for_starts_anew_when_a_check_fails_in_between(answers) -> None:
 def life_entries(journal: bytes) -> dict[str, float]:
     """Return when each event was recorded, in seconds."""
     import json  # noqa: PLC0415 - for this helper alone
-    from datetime import datetime  # noqa: PLC0415
+    from datetime import datetime  # noqa: PLC0415 - of this test alone
 
     lines = [json.loads(line) for line in journal.splitlines()]
     return {line["event"]: datetime.fromisoformat(line["at"]).timestamp() for line in lines}

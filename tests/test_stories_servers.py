@@ -79,7 +79,7 @@ def test_a_server_locked_after_planning_is_not_wiped() -> None:
 @pytest.mark.parametrize("what", ["name", "disk"])
 def test_a_server_that_is_another_one_by_now_is_not_wiped(what: str) -> None:
     """Renamed or given another system disk after the plan was made: changed since planned."""
-    from fleet.rehearsal import stories  # noqa: PLC0415
+    from fleet.rehearsal import stories  # noqa: PLC0415 - of this test alone
 
     story = calm("web-1")
     build = stories.Story.world

@@ -124,9 +124,9 @@ class Show:
 def _show_unfinished(going_on: Earlier, show: Show) -> int:
     """Show what `fleet run` would do: go on with the run that is unfinished, and open none."""
     from fleet import history  # noqa: PLC0415 - `validate` needs none of it
-    from fleet.report import status  # noqa: PLC0415
-    from fleet.report.closing import closing_lines  # noqa: PLC0415
-    from fleet.runs import is_locked, state_folder  # noqa: PLC0415
+    from fleet.report import status  # noqa: PLC0415 - late: start-up stays fast
+    from fleet.report.closing import closing_lines  # noqa: PLC0415 - late: start-up stays fast
+    from fleet.runs import is_locked, state_folder  # noqa: PLC0415 - late: start-up stays fast
 
     run, worked_on, name = (
         going_on.run,
@@ -149,12 +149,12 @@ def _show_unfinished(going_on: Earlier, show: Show) -> int:
 
 async def _preview(loaded: LoadedPlan, limit: tuple[str, ...], show: Show, *, skip_unfit: bool) -> int:
     from fleet import manifest as manifests  # noqa: PLC0415 - `validate` needs no cloud
-    from fleet.cli.earlier import is_over, latest  # noqa: PLC0415
-    from fleet.cli.surveys import look  # noqa: PLC0415
-    from fleet.clock import SystemClock  # noqa: PLC0415
-    from fleet.cloud.registry import connect  # noqa: PLC0415
-    from fleet.report import preview as report  # noqa: PLC0415
-    from fleet.runs import state_folder  # noqa: PLC0415
+    from fleet.cli.earlier import is_over, latest  # noqa: PLC0415 - late: start-up stays fast
+    from fleet.cli.surveys import look  # noqa: PLC0415 - late: start-up stays fast
+    from fleet.clock import SystemClock  # noqa: PLC0415 - late: start-up stays fast
+    from fleet.cloud.registry import connect  # noqa: PLC0415 - late: start-up stays fast
+    from fleet.report import preview as report  # noqa: PLC0415 - late: start-up stays fast
+    from fleet.runs import state_folder  # noqa: PLC0415 - late: start-up stays fast
 
     cloud, state = connect(loaded.settings.cloud, SystemClock()), state_folder()
     try:

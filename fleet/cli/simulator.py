@@ -77,9 +77,9 @@ def simulator(
     """  # noqa: D301 - click's mark for "do not rewrap"
     import msgspec  # noqa: PLC0415 - with the next three: the server's imports, for this command alone
 
-    from fleet.cloud.simulator import defaults  # noqa: PLC0415
-    from fleet.cloud.simulator.fleetfile import default_fleet, read_fleet  # noqa: PLC0415
-    from fleet.cloud.simulator.server import serve  # noqa: PLC0415
+    from fleet.cloud.simulator import defaults  # noqa: PLC0415 - late: start-up stays fast
+    from fleet.cloud.simulator.fleetfile import default_fleet, read_fleet  # noqa: PLC0415 - late: start-up stays fast
+    from fleet.cloud.simulator.server import serve  # noqa: PLC0415 - late: start-up stays fast
 
     fleet = read_fleet(fleet_file) if fleet_file else default_fleet(servers)
     if seed is not None:
@@ -171,7 +171,7 @@ def demo(speed: float, seed: int, log_format: str) -> int:
       fleet status
     """  # noqa: D301 - click's mark for "do not rewrap"
     from fleet.cli.plans import load_for_action  # noqa: PLC0415 - heavy, and `simulator` needs none of it
-    from fleet.cli.run import Options, run_plan  # noqa: PLC0415
+    from fleet.cli.run import Options, run_plan  # noqa: PLC0415 - late: start-up stays fast
 
     plan = _demo_plan()
     folder = runs.state_folder() / "demo"

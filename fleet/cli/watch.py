@@ -37,7 +37,7 @@ def watch(run: str | None, *, port: int, read_only: bool) -> int:
       ssh -L 8099:127.0.0.1:8099 bastion fleet watch --port 8099
     """  # noqa: D301 - click's mark for "do not rewrap"
     from fleet.watch.live import Live  # noqa: PLC0415 - with the next one: aiohttp and jinja2
-    from fleet.watch.server import Watch, Wish, serve  # noqa: PLC0415
+    from fleet.watch.server import Watch, Wish, serve  # noqa: PLC0415 - late: start-up stays fast
 
     journal = find(run, state_folder())
     live = Live(journal, clean=clean)

@@ -36,7 +36,7 @@ def login_of(settings: CloudSettings) -> Found | None:
         CloudUnusable: There is none.
     """
     from fleet.cloud.ecs.login import find  # noqa: PLC0415 - most commands connect, or need no login
-    from fleet.cloud.simulator.provider import login  # noqa: PLC0415
+    from fleet.cloud.simulator.provider import login  # noqa: PLC0415 - late: start-up stays fast
 
     match settings.provider:
         case "ecs":

@@ -173,7 +173,7 @@ def _cover(target: Target, cover: Cover, *, everything: bool) -> Iterator[str]:
         yield f"    … and {len(cover.missing) - len(shown)} more; --all shows them"
 
 
-def _some(names: Sequence[str], everything: bool) -> str:  # noqa: FBT001
+def _some(names: Sequence[str], everything: bool) -> str:  # noqa: FBT001 - private to this page
     if everything or len(names) <= _NAMES:
         return ", ".join(names)
     return f"{', '.join(names[: _NAMES - 2])}, … {names[-1]} ({len(names)})"

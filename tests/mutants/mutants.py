@@ -437,7 +437,7 @@ MUTANTS = (
         "the client sends the wipe once",
         "fleet/cloud/ecs/session.py",
         "        response = await self._exchange(call)\n        try:\n            answer = read(response) if",
-        "        response = await self._patiently(lambda: self._exchange(call))\n        try:\n            answer = read(response) if",
+        "        response = await patiently(lambda: self._exchange(call), self._rng)\n        try:\n            answer = read(response) if",
         ("tests/test_ecs_client.py",),
     ),
     Mutant(

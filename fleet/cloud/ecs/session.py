@@ -9,11 +9,10 @@ Elapsed time is the event loop's throughout, so all of it runs on virtual time w
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,6 +23,7 @@ from fleet.cloud.ecs.classify import Purpose
 from fleet.cloud.ecs.endpoints import Endpoints, Service
 from fleet.cloud.ecs.pacer import Pacer
 from fleet.cloud.http import Request, Response, Transport, segment
+from fleet.cloud.patience import TRIES, patiently
 from fleet.core.model import Identity
 from fleet.errors import CloudError, CloudUnusable, NotSent, OutcomeUnknown, Throttled, Unavailable
 
@@ -33,14 +33,8 @@ NEEDED: tuple[Service, ...] = ("ecs", "ims")
 WANTED: tuple[Service, ...] = ("evs", "as", "cbr", "cts")
 """Services that a run cannot do without, and those that it only asks more of."""
 
-TRIES = 6
 FEW_TRIES = 2
 """For services that not every cloud has, where an answer is worth having and not worth waiting for."""
-TRY_FOR_S = 90.0
-FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 30.0
-"""Pauses are drawn from 0 up to 1, 2, 4 … 30 s (full jitter): many clients that failed together come back
-one by one."""
 
 READ_TIMEOUT_S = 30.0
 
@@ -103,7 +97,7 @@ class Session:
 
     async def identity(self) -> Identity:
         """Log in if need be, and say as whom."""
-        return (await self._patiently(self._login.logged_in)).identity
+        return (await patiently(self._login.logged_in, self._rng)).identity
 
     async def logged_in(self) -> LoggedIn:
         """Log in if need be, in one try: as `identity`, for whoever is not to be kept waiting."""
@@ -111,7 +105,7 @@ class Session:
 
     async def addresses(self) -> Mapping[str, tuple[str, str]]:
         """Return where the services are; see `fleet.cloud.api.KnowsAddresses`."""
-        catalog = (await self._patiently(self._login.logged_in)).catalog
+        catalog = (await patiently(self._login.logged_in, self._rng)).catalog
         found: dict[str, tuple[str, str]] = {name: self._endpoints.found(name, catalog) for name in NEEDED}
         for name in WANTED:
             with contextlib.suppress(CloudUnusable):
@@ -169,7 +163,7 @@ class Session:
             self._pacer.succeeded(call.kind)
             return answer
 
-        return await self._patiently(once, known=call.purpose is Purpose.SWITCH, tries=tries)
+        return await patiently(once, self._rng, known=call.purpose is Purpose.SWITCH, tries=tries)
 
     async def once(self, call: Call, read: Callable[[Response], T | None]) -> T:
         """Make the call that wipes. Nothing here repeats it; see this module's head.
@@ -190,42 +184,6 @@ class Session:
             raise self._fault(call, response)
         self._pacer.succeeded(call.kind)
         return answer
-
-    async def _patiently(
-        self, once: Callable[[], Awaitable[T]], *, known: bool = False, tries: int = TRIES
-    ) -> T:
-        """Repeat *once* while it is `Unavailable`, up to *tries* and `TRY_FOR_S`.
-
-        Args:
-            once: What to do.
-            known: An unknown outcome is raised; otherwise it is repeated as well, as reads may be. A stop
-                that nobody answered may still land, and whoever asked for it has to know.
-            tries: At most.
-        """
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + TRY_FOR_S
-        for attempt in range(tries):
-            try:
-                return await once()
-            except Unavailable as error:
-                failure = error
-            except OutcomeUnknown as error:
-                if known:
-                    raise
-                failure = Unavailable(
-                    error.message,
-                    hint=error.hint,
-                    code=error.code,
-                    status=error.status,
-                    request_id=error.request_id,
-                )
-            pause = self._rng.uniform(0.0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**attempt))
-            if failure.retry_after_s is not None:
-                pause += failure.retry_after_s  # never sooner than asked, and not all of us at once
-            if attempt + 1 == tries or loop.time() + pause > give_up_at:
-                raise failure
-            await asyncio.sleep(pause)
-        raise AssertionError("the loop ends by return or raise")
 
     async def _exchange(self, call: Call) -> Response:
         """Send a call and return its answer. A 401 is followed by a new login and one repetition.

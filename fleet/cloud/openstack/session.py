@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from fleet.cloud.http import Request, Response, Transport
 from fleet.cloud.openstack import classify, parse
 from fleet.cloud.openstack.classify import Purpose
 from fleet.cloud.openstack.endpoints import Endpoints, Service
+from fleet.cloud.patience import patiently
 from fleet.core.model import Identity
 from fleet.errors import CloudError, CloudUnusable, NotSent, OutcomeUnknown, Throttled, Unavailable
 
@@ -32,12 +33,6 @@ change (OpenStack Queens, 2018). From 2.93 on (Zed) a rebuild writes a root *vol
 as it was and said nothing. Newer ones add nothing that is used here, so they are not asked for."""
 
 REIMAGES_VOLUMES = (2, 93)
-
-TRIES = 6
-TRY_FOR_S = 90.0
-FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 30.0
-"""Pauses are drawn from 0 up to 1, 2, 4 … 30 s (full jitter), as `fleet.cloud.ecs.session` does."""
 
 READ_TIMEOUT_S = 30.0
 
@@ -102,11 +97,11 @@ class Session:
 
     async def identity(self) -> Identity:
         """Log in if need be, and say as whom."""
-        return (await self._patiently(self._login.logged_in)).identity
+        return (await patiently(self._login.logged_in, self._rng)).identity
 
     async def addresses(self) -> Mapping[str, tuple[str, str]]:
         """Return, by service, its base URL and what told it."""
-        logged_in = await self._patiently(self._login.logged_in)
+        logged_in = await patiently(self._login.logged_in, self._rng)
         project = logged_in.identity.project_id
         return {
             name: self._endpoints.found(name, logged_in.catalog, project) for name in ("compute", "image")
@@ -201,30 +196,7 @@ class Session:
             self._pacer.succeeded(call.kind)
             return answer
 
-        return await self._patiently(once, known=call.purpose is Purpose.SWITCH)
-
-    async def _patiently(self, once: Callable[[], Awaitable[T]], *, known: bool = False) -> T:
-        """Repeat *once* while it is `Unavailable`; *known*: an unknown outcome is raised, not repeated."""
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + TRY_FOR_S
-        for attempt in range(TRIES):
-            try:
-                return await once()
-            except Unavailable as error:
-                failure = error
-            except OutcomeUnknown as error:
-                if known:
-                    raise
-                failure = Unavailable(
-                    error.message, hint=error.hint, status=error.status, request_id=error.request_id
-                )
-            pause = self._rng.uniform(0.0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**attempt))
-            if failure.retry_after_s is not None:
-                pause += failure.retry_after_s
-            if attempt + 1 == TRIES or loop.time() + pause > give_up_at:
-                raise failure
-            await asyncio.sleep(pause)
-        raise AssertionError("the loop ends by return or raise")
+        return await patiently(once, self._rng, known=call.purpose is Purpose.SWITCH)
 
     async def _exchange(self, call: Call, *, has_turn: bool = False) -> Response:
         """Send a call and return its answer. A 401 is followed by a new login and one repetition."""
