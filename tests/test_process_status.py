@@ -18,7 +18,7 @@ HEAVY = {"aiohttp", "pydantic", "rich", "structlog", "jinja2", "yaml"}
 
 def test_the_figures_add_up_at_every_instant(tmp_path: Path) -> None:
     """Sampled while it runs: nobody is counted twice or forgotten, and each server has its one reason."""
-    with fleet_on(tmp_path, fleet_text(6, speed=60)) as (fleet, cloud):
+    with fleet_on(tmp_path, fleet_text(6, speed=30)) as (fleet, cloud):
         cloud.order({"kind": "answer-lost", "when": {"server": "web-2"}})
         child = fleet.start("run", fleet.plan(plan_text(concurrency=2)), "--yes")
         fleet.wait_for("RunOpened", child=child)
@@ -37,7 +37,7 @@ def test_the_figures_add_up_at_every_instant(tmp_path: Path) -> None:
             if child.process.poll() is None:
                 assert fleet("status").code == fleet("runs").code == 0
         assert child.wait().code == 0
-        assert len(seen) > 1, "it was looked at while it ran"
+        assert len(seen) > 3
         runs = fleet("runs", "-o", "json").data
         assert [run["state"] for run in runs] == ["finished"]
         assert runs[0]["figures"]["verified"] == 6
